@@ -1,0 +1,12 @@
+"""Errors that a user can cause: one line with the cause and the remedy."""
+
+
+class UserError(Exception):
+  """An error that the user can cause and mend.
+
+  Every binary prints its message as one line and exits with code 2, without a
+  traceback unless `--debug` is given. The message names cause and remedy.
+  """
+
+  def __init__(self, message: str):
+    super().__init__(' '.join(str(message).split()))

@@ -1,0 +1,341 @@
+"""The contracts of the components, as classes with docstrings and no logic.
+
+Tensors are batch-major, `[B, T, ...]` at every border; one time step is a
+method of its own without the T axis. Results come first, the next state last.
+`prev_action[:, t]` is the action that led to `obs[:, t]`. Constructors take
+specs of other parts and numbers of their own, by keyword; `build()` makes
+every variable. A part used unbuilt raises an error that says so.
+
+This module imports neither TensorFlow nor gin. The letters of the shapes are
+explained in `types.py`.
+"""
+
+from typing import Any
+
+
+def required(method):
+  """Marks a method that a component must define itself."""
+  method.__required__ = True
+  return method
+
+
+class Component:
+  """What every component has in common.
+
+  Attributes:
+    CONSTRUCTOR: names of the keyword arguments that the library passes to the
+      constructor of every component of this kind. The rest of a constructor's
+      arguments are the component's own numbers and have defaults.
+  """
+
+  CONSTRUCTOR: tuple[str, ...] = ()
+
+
+class Encoder(Component):
+  """Turns observations into tokens; a `keras.layers.Layer`.
+
+    encoder = Encoder(obs_spec=obs_spec)
+    encoder.build()
+    tokens = encoder(obs)          # {key: [B, T, ...]} -> [B, T, E]
+
+  Any number of leading axes is allowed.
+
+  Attributes:
+    token_size: E, known after construction.
+  """
+
+  CONSTRUCTOR = ('obs_spec', 'dtype')
+  token_size: int
+
+  @required
+  def build(self, input_shape=None) -> None:
+    """Makes every variable."""
+
+  @required
+  def call(self, obs) -> Any:
+    """Maps {key: [..., *shape]} to tokens [..., E] in the compute dtype."""
+
+
+class Decoder(Component):
+  """Predicts observations from features; a `keras.layers.Layer`.
+
+    decoder = Decoder(obs_spec=obs_spec, feature_spec=core.feature_spec)
+    decoder.build()
+    dists = decoder(features)      # {name: [B, T, F]} -> {key: Distribution}
+    loss = -dists['image'].log_prob(obs['image'])          # [B, T] float32
+  """
+
+  CONSTRUCTOR = ('obs_spec', 'feature_spec', 'dtype')
+
+  @required
+  def build(self, input_shape=None) -> None:
+    """Makes every variable."""
+
+  @required
+  def call(self, features) -> dict[str, Any]:
+    """Maps {name: [..., F]} to {key: tfd.Distribution with batch [...]}."""
+
+
+class Core(Component):
+  """The latent dynamics; a `tf.Module` that owns Layers.
+
+    core = Core(token_size=E, action_size=A)
+    core.build()
+    state = core.initial(batch_size)
+    latents, state = core.observe(tokens, prev_action, is_first, state, rng)
+    features = core.features(latents)                  # {name: [B, T, F]}
+    dynamics, representation = core.kl(latents)        # [B, T] each
+    imagined, actions, state = core.imagine(policy, state, horizon, rng)
+
+  `tokens` is [B, T, E], `prev_action` [B, T, A] (discrete entries one-hot),
+  `is_first` [B, T] bool: where true, state and previous action are set to the
+  initial ones before the step. `policy(features, rng) -> action [B, A]`.
+
+  Attributes:
+    feature_spec: {name: size} in the order in which heads concatenate.
+    replay_spec: {name: Spec} of one step's replay entry.
+  """
+
+  CONSTRUCTOR = ('token_size', 'action_size', 'dtype')
+  feature_spec: dict[str, int]
+  replay_spec: dict[str, Any]
+
+  @required
+  def build(self) -> None:
+    """Makes every variable."""
+
+  @required
+  def initial(self, batch_size):
+    """Returns the state at the start of an episode, leaves [B, ...]."""
+
+  @required
+  def observe(self, tokens, prev_action, is_first, state, rng):
+    """Filters a sequence: returns (Latents [B, T, ...], state)."""
+
+  @required
+  def observe_step(self, tokens, prev_action, is_first, state, rng):
+    """Filters one step, without T axis: returns (Latents [B, ...], state)."""
+
+  @required
+  def imagine(self, policy, state, horizon, rng):
+    """Dreams: returns (Latents [B, H, ...], actions [B, H, A], state).
+
+    `actions[:, t]` is the action that led to `latents[:, t]`; the latent of
+    `state` itself is not among the results.
+    """
+
+  @required
+  def imagine_step(self, action, state, rng):
+    """Predicts one step: returns (Latents [B, ...], state)."""
+
+  @required
+  def features(self, latents) -> dict[str, Any]:
+    """Returns {name: [..., F_name]} of Latents with any leading axes."""
+
+  @required
+  def kl(self, latents):
+    """Returns raw KLs in nats, (dynamics [B, T], representation [B, T])."""
+
+  @required
+  def replay_entry(self, latents) -> dict[str, Any]:
+    """Returns {name: [..., *shape]} to be stored, as in `replay_spec`."""
+
+  @required
+  def state_from_replay(self, entry):
+    """Returns the state [B, ...] that a replay entry [B, ...] describes."""
+
+
+class Head(Component):
+  """Predicts a distribution from features; a `keras.layers.Layer`.
+
+    head = Head(feature_spec=core.feature_spec)
+    head.build()
+    dist = head(features)          # {name: [..., F]} -> tfd.Distribution
+  """
+
+  CONSTRUCTOR = ('feature_spec', 'dtype')
+
+  @required
+  def build(self, input_shape=None) -> None:
+    """Makes every variable."""
+
+  @required
+  def call(self, features) -> Any:
+    """Maps {name: [..., F]} to a tfd.Distribution with batch shape [...]."""
+
+
+class Loss(Component):
+  """One or several loss terms; a `tf.Module`, which may own variables.
+
+    losses, metrics = loss(context)       # context: dv3.losses.Context
+
+  Losses come back per step and unreduced, {name: [B, T'] float32, T' <= T};
+  metrics are {name: scalar}. The agent takes each loss's own mean and the
+  balancer weighs them.
+
+  Attributes:
+    PHASE: 'model' for losses on the replayed sequence, 'behavior' for losses
+      that need imagined trajectories.
+  """
+
+  PHASE: str = 'model'
+
+  def build(self, context_spec) -> None:
+    """Makes the loss's own variables; most losses have none."""
+
+  @required
+  def __call__(self, context):
+    """Returns ({name: [B, T'] float32}, {metric: scalar})."""
+
+
+class Balancer(Component):
+  """Weighs the mean losses into one scalar; a `tf.Module`.
+
+    total, metrics = balancer({name: scalar mean})
+  """
+
+  def build(self, names) -> None:
+    """Makes the balancer's own variables for the loss names."""
+
+  @required
+  def __call__(self, means):
+    """Returns (total scalar float32, {metric: scalar})."""
+
+
+class Normalizer(Component):
+  """Running statistics of a quantity, the same on every replica.
+
+    offset, scale = normalizer.update(values)     # values of this replica
+    offset, scale = normalizer.read()
+  """
+
+  @required
+  def build(self) -> None:
+    """Makes the statistics' variables."""
+
+  @required
+  def update(self, values):
+    """Takes in values [...] of all replicas, then returns (offset, scale)."""
+
+  @required
+  def read(self):
+    """Returns (offset, scale), scalars float32, without taking anything in."""
+
+
+class Sampler(Component):
+  """Chooses which stored sequences to train on; host side, NumPy.
+
+    sampler.add(item)                 # item: a non-negative int, increasing
+    sampler.remove(item)
+    items = sampler.sample(count, rng)       # rng: numpy.random.Generator
+    sampler.update(items, {name: [count, T]})      # losses of the update
+    state = sampler.state()           # {name: array}, into the checkpoint
+    sampler.load(state)
+  """
+
+  CONSTRUCTOR = ('capacity',)
+
+  @required
+  def add(self, item: int) -> None:
+    """Makes a sequence available."""
+
+  @required
+  def remove(self, item: int) -> None:
+    """Takes back a sequence; always the oldest one."""
+
+  @required
+  def sample(self, count: int, rng):
+    """Returns [count] int64 items, drawn with replacement."""
+
+  def update(self, items, signals) -> None:
+    """Takes in what an update said about the items; default: nothing."""
+
+  @required
+  def state(self) -> dict[str, Any]:
+    """Returns what must survive, {name: numpy array}."""
+
+  @required
+  def load(self, state: dict[str, Any]) -> None:
+    """Restores `state()`."""
+
+
+class Transform(Component):
+  """Changes the steps of an episode before they reach replay; host side.
+
+    for step in transform(step): replay.add(step, worker)
+  """
+
+  @required
+  def __call__(self, step: dict[str, Any], worker: int) -> list[dict[str, Any]]:
+    """Takes one step of one worker; returns the steps that are now ready."""
+
+
+class Env(Component):
+  """A factory of `gymnasium.Env`; no TensorFlow, at any depth.
+
+    env = registry.get('env', 'gymnasium')(id='CartPole-v1')
+    obs, info = env.reset(seed=0)
+  """
+
+  CONSTRUCTOR = ()
+
+
+class Collector(Component):
+  """Steps environments with a policy and hands each step on; host side.
+
+    collector = Collector(env=recipe, num_envs=1, seed=0)
+    episodes = collector.run(policy, sink, env_steps=1)
+    collector.close()
+
+  Attributes:
+    obs_spec, action_spec: `types.Specs`.
+    env_steps: env steps so far, over all environments; resets do not count.
+  """
+
+  CONSTRUCTOR = ('env', 'seed')
+  obs_spec: dict[str, Any]
+  action_spec: dict[str, Any]
+  env_steps: int
+
+  @required
+  def run(self, policy, sink, env_steps: int):
+    """Collects at least `env_steps` steps; returns list[types.Episode]."""
+
+  @required
+  def state(self) -> dict[str, Any]:
+    """Returns what must survive a restart, arrays and JSON values."""
+
+  @required
+  def load(self, state: dict[str, Any]) -> None:
+    """Restores `state()`."""
+
+  @required
+  def close(self) -> None:
+    """Ends the environments and their processes."""
+
+
+class Logger(Component):
+  """Writes metrics somewhere; host side.
+
+    logger.write(step, {name: float | [T, Y, X, ch] uint8 video | str})
+    logger.episode(types.Episode)
+    logger.flush(); logger.close()
+  """
+
+  CONSTRUCTOR = ('logdir',)
+
+  @required
+  def write(self, step: int, metrics: dict[str, Any]) -> None:
+    """Writes metrics at an env step."""
+
+  def episode(self, episode) -> None:
+    """Takes one finished episode."""
+
+  def truncate(self, step: int) -> None:
+    """On resume: forgets everything written after `step`."""
+
+  def flush(self) -> None:
+    """Makes everything written so far visible to readers."""
+
+  def close(self) -> None:
+    """Flushes and releases files."""
