@@ -63,9 +63,13 @@ class Decoder(Component):
     decoder.build()
     dists = decoder(features)      # {name: [B, T, F]} -> {key: Distribution}
     loss = -dists['image'].log_prob(obs['image'])          # [B, T] float32
+
+  Attributes:
+    keys: the observation keys that it predicts.
   """
 
   CONSTRUCTOR = ('obs_spec', 'feature_spec', 'dtype')
+  keys: tuple[str, ...]
 
   @required
   def build(self, input_shape=None) -> None:
@@ -129,8 +133,15 @@ class Core(Component):
     """Predicts one step: returns (Latents [B, ...], state)."""
 
   @required
+  def starts(self, latents):
+    """Returns the states of Latents [B, T, ...] as a state [B * T, ...].
+
+    Imagination starts from them; row b * T + t is step t of sequence b.
+    """
+
+  @required
   def features(self, latents) -> dict[str, Any]:
-    """Returns {name: [..., F_name]} of Latents with any leading axes."""
+    """Returns {name: [..., F_name]} of Latents, or of a state [B, ...]."""
 
   @required
   def kl(self, latents):
@@ -176,12 +187,23 @@ class Loss(Component):
   Attributes:
     PHASE: 'model' for losses on the replayed sequence, 'behavior' for losses
       that need imagined trajectories.
+    NAMES: the names of its losses, unless they depend on the other parts.
   """
 
   PHASE: str = 'model'
+  NAMES: tuple[str, ...] = ()
 
-  def build(self, context_spec) -> None:
-    """Makes the loss's own variables; most losses have none."""
+  def build(self, parts) -> None:
+    """Makes the loss's own variables; most losses have none.
+
+    Args:
+      parts: {name: built part}, as in `losses.Context.parts`.
+    """
+
+  def names(self, parts) -> tuple[str, ...]:
+    """Returns the names of the losses that a call will return."""
+    del parts
+    return self.NAMES
 
   @required
   def __call__(self, context):

@@ -125,3 +125,12 @@ class Episode(NamedTuple):
   worker: int
   truncated: bool
   extras: dict[str, float]
+
+
+def freeze(specs: Specs) -> tuple[tuple[str, Spec], ...]:
+  """Returns the specs as a tuple sorted by name.
+
+  Keras turns a dictionary attribute into a wrapper that checkpoints refuse
+  once it changed; a tuple stays what it is.
+  """
+  return tuple(sorted(specs.items()))

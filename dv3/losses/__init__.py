@@ -1,0 +1,7 @@
+"""Losses and what they see."""
+
+from dv3.losses.context import Context
+from dv3.losses.context import Imagined
+from dv3.losses.returns import lambda_return
+
+__all__ = ['Context', 'Imagined', 'lambda_return']

@@ -1,0 +1,308 @@
+"""The agent: assembles the parts into a policy and a training loss."""
+
+import functools
+from typing import Any, Callable, NamedTuple
+
+import tensorflow as tf
+
+from dv3 import errors
+from dv3 import losses as losses_lib
+from dv3 import registry
+from dv3 import types
+from dv3.cores import base
+from dv3.nets import inputs
+from dv3.nets import linear
+from dv3.normalizers import slow
+
+PARTS = (
+    'encoder', 'core', 'decoder', 'reward', 'continue', 'actor', 'critic',
+    'losses', 'balancer')
+"""Names of the parts that optimizer groups refer to."""
+
+_LOSSES = (
+    'kl', 'reconstruction', 'reward', 'continue', 'actor_reinforce',
+    'critic_imagined', 'critic_replay')
+
+
+class PolicyState(NamedTuple):
+  """What the policy carries from step to step.
+
+  Attributes:
+    latent: the core's state, leaves [B, ...].
+    action: [B, A] float32, the previous action, encoded.
+  """
+
+  latent: Any
+  action: tf.Tensor
+
+
+class Outputs(NamedTuple):
+  """What a training loss returns besides the total.
+
+  Attributes:
+    losses: {name: scalar float32}, unweighted means.
+    metrics: {name: scalar}.
+    entries: {name: [B, T, ...]}, new latents for replay.
+    per_step: [B, T] float32, the model's unweighted loss of each step, for
+      prioritised samplers.
+  """
+
+  losses: dict[str, tf.Tensor]
+  metrics: dict[str, tf.Tensor]
+  entries: dict[str, tf.Tensor]
+  per_step: tf.Tensor
+
+
+class Agent(tf.Module):
+  """DreamerV3, assembled from swappable parts.
+
+    agent = Agent(obs_spec=obs_spec, action_spec=action_spec)
+    agent.build()
+    state = agent.initial(batch_size)
+    actions, entries, state = agent.policy(obs, is_first, state, rng)
+    total, outputs = agent.loss(batch, rng)
+
+  Choices are factories, called with the specs that the part needs; without an
+  argument a choice is the published part with its published numbers. The agent
+  takes no configuration and touches no global state.
+
+  Args:
+    obs_spec: the observation entries.
+    action_spec: the action entries.
+    encoder: factory (obs_spec, dtype).
+    core: factory (token_size, action_size, dtype).
+    decoder: factory (obs_spec, feature_spec, dtype).
+    reward: factory (feature_spec, dtype) of the reward head.
+    continuation: factory likewise, of the continue head.
+    actor: factory (feature_spec, action_spec, dtype).
+    critic: factory (feature_spec, dtype), called twice: the slow critic is
+      built alike.
+    losses: factories of the losses.
+    balancer: factory of what weighs them.
+    imagination_horizon: H, imagined steps from every state.
+    discount_horizon: in env steps; the discount is 1 - 1 / discount_horizon.
+    discounted_continue: whether the discount is part of the continue target,
+      so that imagination multiplies by the predicted probability alone.
+    lambda_: mixing factor of lambda-returns.
+    slow_rate: share of the new critic in its slow copy, each update.
+    slow_every: updates between updates of the slow copy.
+    slow_target: whether lambda-returns bootstrap from the slow critic.
+    compute_dtype: 'float32' or 'bfloat16'; variables, norms, logits, losses,
+      returns and KL are float32 with both.
+
+  Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224.
+  """
+
+  def __init__(
+      self, *, obs_spec: types.Specs, action_spec: types.Specs,
+      encoder: Callable | None = None, core: Callable | None = None,
+      decoder: Callable | None = None, reward: Callable | None = None,
+      continuation: Callable | None = None, actor: Callable | None = None,
+      critic: Callable | None = None, losses: tuple[Callable, ...] = (),
+      balancer: Callable | None = None, imagination_horizon: int = 15,
+      discount_horizon: float = 333.0, discounted_continue: bool = True,
+      lambda_: float = 0.95, slow_rate: float = 0.02, slow_every: int = 1,
+      slow_target: bool = False, compute_dtype: str = 'float32'):
+    super().__init__(name='agent')
+    if compute_dtype not in ('float32', 'bfloat16'):
+      raise errors.UserError(
+          f'Agent.compute_dtype is {compute_dtype!r}; choose float32 or '
+          'bfloat16 (float16 loses the range that symexp bins need)')
+    dtype = {'dtype': (
+        'float32' if compute_dtype == 'float32' else 'mixed_bfloat16')}
+    pick = lambda choice, kind, name, **kw: choice or functools.partial(
+        registry.get(kind, name), **kw)
+    self.obs_spec = types.freeze(obs_spec)
+    self.codec = inputs.ActionCodec(action_spec)
+    self.imagination_horizon = imagination_horizon
+    self.discount = 1.0 - 1.0 / discount_horizon
+    self.discounted_continue = discounted_continue
+    self.lambda_ = lambda_
+    self.slow_target = slow_target
+    self.encoder = pick(encoder, 'encoder', 'dict')(
+        obs_spec=obs_spec, **dtype)
+    self.core = pick(core, 'core', 'rssm')(
+        token_size=self.encoder.token_size, action_size=self.codec.size,
+        **dtype)
+    features = {'feature_spec': dict(self.core.feature_spec), **dtype}
+    self.decoder = pick(decoder, 'decoder', 'dict')(
+        obs_spec=obs_spec, **features)
+    self.reward = pick(reward, 'head', 'twohot', layers=1)(**features)
+    self.continuation = pick(continuation, 'head', 'binary')(**features)
+    self.actor = pick(actor, 'head', 'actor')(
+        action_spec=action_spec, **features)
+    critic = pick(critic, 'head', 'twohot')
+    self.critic = critic(**features)
+    self.slow_critic = critic(**features)
+    self.slow_copy = slow.SlowCopy(
+        self.critic, self.slow_critic, rate=slow_rate, every=slow_every)
+    self.losses = [
+        factory() for factory in losses or [
+            registry.get('loss', name) for name in _LOSSES]]
+    self.balancer = pick(balancer, 'balancer', 'fixed', scales={
+        'representation': 0.1, 'critic_replay': 0.3})()
+    self.parts = {
+        'encoder': self.encoder, 'core': self.core, 'decoder': self.decoder,
+        'reward': self.reward, 'continue': self.continuation,
+        'actor': self.actor, 'critic': self.critic,
+        'slow_critic': self.slow_critic}
+
+  def build(self):
+    """Makes every variable; call it under the strategy's scope."""
+    for part in self.parts.values():
+      part.build()
+    self.slow_copy.build()
+    names = []
+    for loss in self.losses:
+      loss.build(self.parts)
+      names += loss.names(self.parts)
+    self.balancer.build(names)
+
+  def variables_of(self, part: str) -> list[tf.Variable]:
+    """Returns the trained variables of one of `PARTS`."""
+    if part == 'losses':
+      return [v for loss in self.losses for v in loss.trainable_variables]
+    if part == 'balancer':
+      return list(self.balancer.trainable_variables)
+    return list(self.parts[part].trainable_variables)
+
+  @property
+  def latent_spec(self) -> types.Specs:
+    """The entries 'latent/<name>' that replay stores of each step."""
+    return {
+        f'latent/{name}': spec
+        for name, spec in self.core.replay_spec.items()}
+
+  def initial(self, batch_size) -> PolicyState:
+    """Returns the policy's state before the first step, leaves [B, ...]."""
+    return PolicyState(
+        self.core.initial(batch_size),
+        tf.zeros([batch_size, self.codec.size]))
+
+  def policy(self, obs, is_first, state: PolicyState, rng, *, mode=False):
+    """Chooses actions for one step.
+
+    Args:
+      obs: {key: [B, ...]}.
+      is_first: [B] bool; where true the state is reset.
+      state: the state after the previous step.
+      rng: key of this step.
+      mode: whether to take the likeliest action in place of a sample.
+
+    Returns:
+      (actions {name: [B, ...]}, entries {'latent/<name>': [B, ...]}, state).
+    """
+    tokens = self.encoder(obs)
+    latents, latent = self.core.observe_step(
+        tokens, state.action, is_first, state.latent, rng.fold('observe'))
+    dist = self.actor(self.core.features(latents))
+    action = dist.mode() if mode else rng.fold('action').sample(dist)
+    entries = self.core.replay_entry(latents)
+    entries = {f'latent/{name}': value for name, value in entries.items()}
+    return self.codec.decode(action), entries, PolicyState(latent, action)
+
+  def observe(self, batch, rng) -> losses_lib.Context:
+    """Filters a batch; see `loss` for its entries."""
+    obs = {key: batch[key] for key, _ in self.obs_spec}
+    prev_action = self.codec.encode({
+        key: batch['prev_' + key] for key in self.codec.specs})
+    tokens = self.encoder(obs)
+    latents, _ = self.core.observe(
+        tokens, prev_action, batch['is_first'], self._start(batch),
+        rng.fold('observe'))
+    return losses_lib.Context(
+        obs=obs, prev_action=prev_action,
+        reward=tf.cast(batch['reward'], tf.float32),
+        is_first=batch['is_first'], is_last=batch['is_last'],
+        is_terminal=batch['is_terminal'], tokens=tokens, latents=latents,
+        features=self.core.features(latents), parts=self.parts,
+        discount=self.discount, discounted_continue=self.discounted_continue,
+        lambda_=self.lambda_)
+
+  def _start(self, batch):
+    """Returns the latent state before a batch's first step."""
+    entry = {
+        name: batch[f'latent/{name}'] for name in self.core.replay_spec
+        if f'latent/{name}' in batch}
+    if entry:
+      return self.core.state_from_replay(entry)
+    return self.core.initial(linear.dynamic_shape(batch['reward'])[0])
+
+  def imagine(self, context, rng) -> losses_lib.Imagined:
+    """Dreams from every state of a filtered batch, without gradients."""
+    stop = lambda nest: tf.nest.map_structure(tf.stop_gradient, nest)
+    length = context.reward.shape[1]
+    rng = rng.fold('imagine').rows(length)
+    choose = lambda features, rng: rng.sample(self.actor(features))
+    dream, action, state = self.core.imagine(
+        choose, stop(self.core.starts(context.latents)),
+        self.imagination_horizon, rng)
+    last = choose(
+        self.core.features(state),
+        rng.fold('action').at(self.imagination_horizon))
+    first = base.flat(stop(context.features))
+    features = {
+        name: tf.concat([first[name][:, None], value], 1)
+        for name, value in self.core.features(dream).items()}
+    features = stop(features)
+    discount = 1.0 if self.discounted_continue else self.discount
+    reward = self.reward(features).mean()
+    continuation = self.continuation(features).mean()
+    weight = tf.math.cumprod(discount * continuation, 1) / discount
+    slow_value = self.slow_critic(features).mean()
+    value = slow_value if self.slow_target else self.critic(features).mean()
+    returns = losses_lib.lambda_return(
+        reward, continuation * discount,
+        tf.fill(tf.shape(reward), self.lambda_), value)
+    return losses_lib.Imagined(
+        features=features, action=stop(tf.concat([action, last[:, None]], 1)),
+        **stop({
+            'reward': reward, 'continuation': continuation, 'weight': weight,
+            'value': value, 'slow_value': slow_value, 'returns': returns}),
+        discount=discount)
+
+  def loss(self, batch, rng):
+    """Computes the training loss of one batch.
+
+    Args:
+      batch: {key: [B, T, ...]} with every observation key, 'prev_action' (or
+        'prev_action/<k>'), 'reward', 'is_first', 'is_last', 'is_terminal', and
+        optionally 'latent/<name>' [B, ...], the latent before the first step.
+      rng: key of this update.
+
+    Returns:
+      (total scalar float32, Outputs).
+    """
+    context = self.observe(batch, rng)
+    losses, metrics = {}, {}
+    self._collect('model', context, losses, metrics)
+    per_step = tf.add_n(list(losses.values()))
+    if any(loss.PHASE == 'behavior' for loss in self.losses):
+      context = context._replace(imagined=self.imagine(context, rng))
+      self._collect('behavior', context, losses, metrics)
+    means = {name: tf.reduce_mean(x) for name, x in losses.items()}
+    total, weighing = self.balancer(means)
+    metrics.update(weighing)
+    entries = self.core.replay_entry(context.latents)
+    return total, Outputs(
+        losses=means, metrics=metrics,
+        entries={f'latent/{k}': tf.stop_gradient(x) if x.dtype.is_floating
+                 else x for k, x in entries.items()},
+        per_step=tf.stop_gradient(per_step))
+
+  def _collect(self, phase, context, losses, metrics):
+    """Adds the losses of a phase, checking names and shapes."""
+    for loss in self.losses:
+      if loss.PHASE != phase:
+        continue
+      values, extra = loss(context)
+      for name, value in values.items():
+        if name in losses:
+          raise errors.UserError(
+              f'two losses return {name!r}; remove one from Agent.losses')
+        if value.shape.rank != 2 or value.dtype != tf.float32:
+          raise ValueError(
+              f'loss {name!r} of {loss.name} is {value.dtype.name} '
+              f'{value.shape}; losses are float32 [B, T] and unreduced')
+        losses[name] = value
+      metrics.update(extra)

@@ -1,0 +1,328 @@
+"""The recurrent state-space model with a block-diagonal GRU."""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dv3 import distributions
+from dv3 import interfaces
+from dv3 import registry
+from dv3 import types
+from dv3.cores import base
+from dv3.nets import linear
+from dv3.nets import mlp
+
+
+
+
+class State(NamedTuple):
+  """What the RSSM carries from step to step.
+
+  Attributes:
+    deter: [B, D] float32, the recurrent state.
+    stoch: [B, S, C] float32, one-hot.
+  """
+
+  deter: tf.Tensor
+  stoch: tf.Tensor
+
+
+class Latents(NamedTuple):
+  """What the RSSM says about each step.
+
+  Attributes:
+    deter: [..., D] float32.
+    stoch: [..., S, C] float32, a one-hot sample with the gradient of the
+      probabilities (straight-through).
+    logits: [..., S, C] float32 before the uniform mix, of the posterior after
+      `observe`, of the prior after `imagine`.
+  """
+
+  deter: tf.Tensor
+  stoch: tf.Tensor
+  logits: tf.Tensor
+
+
+class _Weights(NamedTuple):
+  """Kernels of one scan, cut and cast once outside of it."""
+
+  hidden_block: tf.Tensor  # [G, D/G, D/G]
+  hidden_shared: tf.Tensor  # [2U, D]
+  gates: tf.Tensor  # [G, D/G, 3D/G]
+  posterior_deter: tf.Tensor | None  # [D, U]
+
+
+@registry.register('core', 'rssm')
+class RSSM(tf.Module, interfaces.Core):
+  """The RSSM of the 2025 form: block GRU, unimix categorical latents.
+
+    x0, x1, x2 = Hidden(deter), Hidden(stoch), Hidden(a / max(1, |a|))
+    h = act(norm(BlockLinear(each block: [deter piece, x0, x1, x2])))
+    reset, candidate, update = BlockLinear(h), cut inside each block
+    deter' = u tanh(sigmoid(reset) candidate) + (1 - u) deter,
+             u = sigmoid(update - 1)
+    prior logits = Linear(MLP(deter')),
+    posterior logits = Linear(MLP([deter', tokens]))
+
+  Resets set deter, stoch and the previous action to zeros. The action's
+  denominator carries no gradient.
+
+  Args:
+    token_size: E.
+    action_size: A, the length of the encoded action.
+    deter: D.
+    hidden: width of the hidden layers, U.
+    stoch: latent groups, S.
+    classes: classes per group, C.
+    blocks: G, must divide D.
+    unimix: uniform share of latent probabilities.
+    prior_layers: hidden layers of the prior.
+    posterior_layers: hidden layers of the posterior, at least 1.
+    absolute: whether the posterior sees only the tokens.
+    norm: see `nets.norms.make`.
+    act: activation name.
+    dtype: a Keras dtype policy.
+
+  Raises:
+    ValueError: if `blocks` does not divide `deter`.
+
+  Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224, `RSSM`.
+  """
+
+  def __init__(
+      self, *, token_size: int, action_size: int, deter: int = 8192,
+      hidden: int = 1024, stoch: int = 32, classes: int = 64, blocks: int = 8,
+      unimix: float = 0.01, prior_layers: int = 2, posterior_layers: int = 1,
+      absolute: bool = False, norm: str = 'rms', act: str = 'silu',
+      dtype: str = 'float32'):
+    super().__init__(name='rssm')
+    if deter % blocks:
+      raise ValueError(f'core.rssm.blocks {blocks} must divide deter {deter}')
+    if posterior_layers < 1:
+      raise ValueError('core.rssm.posterior_layers must be at least 1')
+    self.token_size = token_size
+    self.action_size = action_size
+    self.deter = deter
+    self.hidden = hidden
+    self.stoch = stoch
+    self.classes = classes
+    self.blocks = blocks
+    self.unimix = unimix
+    self.absolute = absolute
+    self.act = mlp.activation(act)
+    kwargs = {'norm': norm, 'act': act, 'dtype': dtype}
+    self.deter_in = mlp.Hidden(hidden, name='deter_in', **kwargs)
+    self.stoch_in = mlp.Hidden(hidden, name='stoch_in', **kwargs)
+    self.action_in = mlp.Hidden(hidden, name='action_in', **kwargs)
+    # The kernel of this block layer also holds the rows that every block
+    # shares; they are applied as one dense product, see `_weights`.
+    self.hidden_block = linear.BlockLinear(deter, blocks, dtype=dtype)
+    self.hidden_norm = mlp.norms.make(norm, dtype=dtype)
+    self.gates = linear.BlockLinear(3 * deter, blocks, dtype=dtype)
+    self.prior_mlp = mlp.MLP(prior_layers, hidden, **kwargs)
+    self.prior_logits = linear.Linear((stoch, classes), dtype=dtype)
+    self.posterior_first = mlp.Hidden(
+        hidden, name='posterior_first', **kwargs)
+    self.posterior_mlp = mlp.MLP(posterior_layers - 1, hidden, **kwargs)
+    self.posterior_logits = linear.Linear((stoch, classes), dtype=dtype)
+    self.built = False
+
+  @property
+  def feature_spec(self) -> dict[str, int]:
+    """The sizes of `deter` and flat `stoch`."""
+    return {'deter': self.deter, 'stoch': self.stoch * self.classes}
+
+  @property
+  def replay_spec(self) -> types.Specs:
+    """One step's entry: deter float32 [D], stoch as class indices [S]."""
+    small = 'uint8' if self.classes <= 256 else 'int32'
+    return {
+        'deter': types.Spec((self.deter,), 'float32'),
+        'stoch': types.Spec(
+            (self.stoch,), small, (self.classes,) * self.stoch)}
+
+  def build(self):
+    """Makes every variable."""
+    flat = self.stoch * self.classes
+    self.deter_in.build([None, self.deter])
+    self.stoch_in.build([None, flat])
+    self.action_in.build([None, self.action_size])
+    shared = 3 * self.hidden * self.blocks
+    self.hidden_block.build([None, self.deter + shared])
+    self.hidden_norm.build([None, self.deter])
+    self.gates.build([None, self.deter])
+    self.prior_mlp.build([None, self.deter])
+    self.prior_logits.build([
+        None, self.hidden if self.prior_mlp.hidden else self.deter])
+    self.posterior_first.build([
+        None, self.token_size + (0 if self.absolute else self.deter)])
+    self.posterior_mlp.build([None, self.hidden])
+    self.posterior_logits.build([None, self.hidden])
+    self.built = True
+
+  def initial(self, batch_size):
+    """Returns zeros."""
+    return State(
+        tf.zeros([batch_size, self.deter]),
+        tf.zeros([batch_size, self.stoch, self.classes]))
+
+  def observe(self, tokens, prev_action, is_first, state, rng):
+    """See `interfaces.Core.observe`; what needs no state leaves the scan."""
+    weights = self._weights()
+    inputs = self._observe_inputs(tokens, prev_action, is_first)
+    def step(t, inputs, state):
+      return self._observe_step(weights, *inputs, state, rng.at(t))
+    return base.scan(step, inputs, state, tokens.shape[1])
+
+  def observe_step(self, tokens, prev_action, is_first, state, rng):
+    """See `interfaces.Core.observe_step`."""
+    inputs = self._observe_inputs(tokens, prev_action, is_first)
+    return self._observe_step(self._weights(), *inputs, state, rng)
+
+  def imagine(self, policy, state, horizon, rng):
+    """See `interfaces.Core.imagine`."""
+    weights = self._weights()
+    action_rng, latent_rng = rng.fold('action'), rng.fold('latent')
+    def step(t, inputs, state):
+      del inputs
+      action = policy(self.features(state), action_rng.at(t))
+      latents, state = self._imagine_step(
+          weights, action, state, latent_rng.at(t))
+      return (latents, action), state
+    (latents, actions), state = base.scan(step, (), state, horizon)
+    return latents, actions, state
+
+  def imagine_step(self, action, state, rng):
+    """See `interfaces.Core.imagine_step`."""
+    return self._imagine_step(self._weights(), action, state, rng)
+
+  def features(self, latents) -> dict[str, tf.Tensor]:
+    """Returns deter and flat stoch of Latents or of a State."""
+    stoch = latents.stoch
+    lead = linear.dynamic_shape(stoch)[:-2]
+    return {
+        'deter': latents.deter,
+        'stoch': tf.reshape(stoch, [*lead, self.stoch * self.classes])}
+
+  def kl(self, latents):
+    """Returns KL[sg(posterior) || prior] and KL[posterior || sg(prior)].
+
+    Each is a sum over the groups, in nats, [B, T] float32.
+    """
+    prior = self.prior(latents.deter)
+    stop = tf.stop_gradient
+    dist = lambda logits: distributions.OneHot(logits, self.unimix)
+    return (
+        distributions.kl_divergence(dist(stop(latents.logits)), dist(prior)),
+        distributions.kl_divergence(dist(latents.logits), dist(stop(prior))))
+
+  def prior(self, deter):
+    """Returns the prior's logits [..., S, C] float32 for deter [..., D]."""
+    return tf.cast(self.prior_logits(self.prior_mlp(deter)), tf.float32)
+
+  def starts(self, latents):
+    """Returns the states of Latents [B, T, ...] as State [B * T, ...]."""
+    return base.flat(State(latents.deter, latents.stoch))
+
+  def replay_entry(self, latents) -> dict[str, tf.Tensor]:
+    """Returns deter and the class indices of stoch, as in `replay_spec`."""
+    index = tf.argmax(latents.stoch, -1, tf.int32)
+    return {
+        'deter': tf.cast(latents.deter, tf.float32),
+        'stoch': tf.cast(index, self.replay_spec['stoch'].dtype)}
+
+  def state_from_replay(self, entry):
+    """Returns the State of a replay entry."""
+    stoch = tf.one_hot(tf.cast(entry['stoch'], tf.int32), self.classes)
+    return State(tf.cast(entry['deter'], tf.float32), stoch)
+
+  @property
+  def _dtype(self):
+    return self.gates.compute_dtype
+
+  def _weights(self) -> _Weights:
+    """Cuts and casts the kernels of the scan."""
+    if not self.built:
+      raise ValueError('core.rssm is not built; call build() first')
+    cast = lambda x: tf.cast(x, self._dtype)
+    size = self.deter // self.blocks
+    kernel = cast(self.hidden_block.kernel)
+    return _Weights(
+        kernel[:, :size], self._dense(kernel[:, size: size + 2 * self.hidden]),
+        cast(self.gates.kernel),
+        None if self.absolute else cast(
+            self.posterior_first.linear.kernel)[:self.deter])
+
+  def _dense(self, kernel):
+    """Joins the blocks' rows [G, i, D/G] for a shared input to [i, D]."""
+    kernel = tf.transpose(kernel, [1, 0, 2])
+    return tf.reshape(kernel, [kernel.shape[0], self.deter])
+
+  def _observe_inputs(self, tokens, prev_action, is_first):
+    """Computes what does not depend on the state, with any leading axes."""
+    keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
+    action = self._action_part(tf.cast(prev_action, tf.float32) * keep)
+    first = self.posterior_first.linear
+    kernel = tf.cast(first.kernel, self._dtype)
+    kernel = kernel if self.absolute else kernel[self.deter:]
+    token = _dense_product(tf.cast(tokens, self._dtype), kernel)
+    token = token + tf.cast(first.bias, self._dtype)
+    return token, action, keep
+
+  def _action_part(self, action):
+    """Returns what an action [..., A] adds before the hidden norm, [..., D]."""
+    size = self.deter // self.blocks
+    bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
+    kernel = tf.cast(self.hidden_block.kernel, self._dtype)
+    kernel = self._dense(kernel[:, size + 2 * self.hidden:])
+    part = _dense_product(self.action_in(action / bound), kernel)
+    return part + tf.cast(self.hidden_block.bias, self._dtype)
+
+  def _observe_step(self, weights, token, action, keep, state, rng):
+    """One filtering step on the results of `_observe_inputs`."""
+    deter = self._advance(
+        weights, state.deter * keep, state.stoch * keep[..., None], action)
+    x = token
+    if weights.posterior_deter is not None:
+      x += tf.matmul(tf.cast(deter, self._dtype), weights.posterior_deter)
+    x = self.act(self.posterior_first.norm(x))
+    logits = self.posterior_logits(self.posterior_mlp(x))
+    return self._result(deter, logits, rng)
+
+  def _imagine_step(self, weights, action, state, rng):
+    """One step with the prior."""
+    deter = self._advance(weights, *state, self._action_part(action))
+    return self._result(deter, self.prior(deter), rng)
+
+  def _result(self, deter, logits, rng):
+    """Samples the latent; returns (Latents, State)."""
+    logits = tf.cast(logits, tf.float32)
+    dist = distributions.OneHot(logits, self.unimix)
+    stoch = dist.straight_through(rng.sample(dist))
+    return Latents(deter, stoch, logits), State(deter, stoch)
+
+  def _advance(self, weights, deter, stoch, action):
+    """The block GRU: returns the next deter [B, D] float32."""
+    compute = tf.cast(deter, self._dtype)
+    stoch = tf.reshape(stoch, [-1, math.prod(stoch.shape[-2:])])
+    shared = tf.concat([self.deter_in(compute), self.stoch_in(stoch)], -1)
+    x = linear.block_matmul(compute, weights.hidden_block)
+    x += tf.matmul(shared, weights.hidden_shared) + action
+    x = self.act(self.hidden_norm(x))
+    x = linear.block_matmul(x, weights.gates)
+    x += tf.cast(self.gates.bias, self._dtype)
+    x = tf.cast(x, tf.float32)
+    x = tf.reshape(x, [-1, self.blocks, 3, self.deter // self.blocks])
+    reset, candidate, update = (
+        tf.reshape(part, [-1, self.deter]) for part in tf.unstack(x, axis=2))
+    update = tf.sigmoid(update - 1.0)
+    candidate = tf.tanh(tf.sigmoid(reset) * candidate)
+    return update * candidate + (1.0 - update) * deter
+
+
+def _dense_product(x, kernel):
+  """Multiplies x [..., i] by kernel [i, o] as one matrix product."""
+  lead = linear.dynamic_shape(x)[:-1]
+  y = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+  return tf.reshape(y, [*lead, kernel.shape[1]])

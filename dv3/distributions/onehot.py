@@ -1,0 +1,70 @@
+"""One-hot categoricals with uniform mix and straight-through gradients."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from dv3.distributions import base
+from dv3.nets import linear
+
+
+class OneHot(base.Distribution):
+  """G independent categoricals over one-hot vectors.
+
+    p = (1 - unimix) softmax(logits) + unimix / C,     log-probs = ln p
+
+  Event shape [G, C]; log-probabilities, entropies and KLs are sums over G.
+
+  Args:
+    logits: [*batch, G, C], before the mix; computed in float32.
+    unimix: the uniform share in [0, 1).
+
+  Source: Hafner et al. 2023, section "World model learning" (1 % unimix).
+  """
+
+  def __init__(self, logits, unimix: float = 0.0):
+    self.raw_logits = logits = tf.cast(logits, tf.float32)
+    if unimix:
+      probs = tf.nn.softmax(logits)
+      self.probs = (1.0 - unimix) * probs + unimix / logits.shape[-1]
+      self.log_probs = tf.math.log(self.probs)
+    else:
+      self.log_probs = tf.nn.log_softmax(logits)
+      self.probs = tf.exp(self.log_probs)
+    super().__init__(logits, 2, logits.shape[-2:], 'OneHot')
+
+  def _log_prob(self, value):
+    return tf.reduce_sum(self.log_probs * tf.cast(value, tf.float32), [-2, -1])
+
+  def _entropy(self):
+    return -tf.reduce_sum(self.probs * self.log_probs, [-2, -1])
+
+  def _mode(self):
+    return tf.one_hot(
+        tf.argmax(self.raw_logits, -1), self.event_shape[-1], dtype=tf.float32)
+
+  def _mean(self):
+    return self.probs
+
+  def draw(self, rng):
+    """Inverts the cumulative distribution at one uniform number a group."""
+    cumulative = tf.cumsum(self.probs, -1)
+    shape = linear.dynamic_shape(self.probs)
+    uniform = rng.uniform(shape[:-1])
+    below = cumulative < (uniform * cumulative[..., -1])[..., None]
+    index = tf.reduce_sum(tf.cast(below[..., :-1], tf.int32), -1)
+    return tf.one_hot(index, shape[-1], dtype=tf.float32)
+
+  def straight_through(self, sample):
+    """Returns `sample` with the gradient of the mixed probabilities.
+
+    Source: Bengio et al. 2013; Hafner et al. 2021, algorithm 1.
+    """
+    return tf.stop_gradient(sample) + (
+        self.probs - tf.stop_gradient(self.probs))
+
+
+@tfp.distributions.RegisterKL(OneHot, OneHot)
+def _kl_onehot(p, q, name=None):
+  """KL(p || q) = sum over groups and classes of p (ln p - ln q), [*batch]."""
+  del name
+  return tf.reduce_sum(p.probs * (p.log_probs - q.log_probs), [-2, -1])

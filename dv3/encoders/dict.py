@@ -1,0 +1,74 @@
+"""The encoder of dictionaries: each key goes to the right encoder."""
+
+from typing import Callable
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3 import errors
+from dv3 import interfaces
+from dv3 import registry
+from dv3 import types
+
+
+@registry.register('encoder', 'dict')
+class DictEncoder(keras.layers.Layer, interfaces.Encoder):
+  """Encodes every key by its space: images by one encoder, the rest by another.
+
+    tokens = concat(vector tokens, image tokens)         [..., E]
+
+  Args:
+    obs_spec: all observation entries.
+    vector: factory of the encoder of numbers and class indices.
+    image: factory of the encoder of uint8 images.
+    exclude: keys that are not encoded.
+    dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: if no key is left to encode, or `exclude` names an unknown key.
+  """
+
+  def __init__(
+      self, *, obs_spec: types.Specs, vector: Callable | None = None,
+      image: Callable | None = None, exclude: tuple[str, ...] = (),
+      dtype: str = 'float32'):
+    super().__init__(autocast=False, dtype=dtype)
+    images, vectors = split(obs_spec, exclude)
+    vector = vector or registry.get('encoder', 'mlp')
+    image = image or registry.get('encoder', 'cnn')
+    self.vector = vector(obs_spec=vectors, dtype=dtype) if vectors else None
+    self.image = image(obs_spec=images, dtype=dtype) if images else None
+    self.token_size = sum(x.token_size for x in self._encoders())
+
+  def _encoders(self):
+    return [x for x in (self.vector, self.image) if x is not None]
+
+  def build(self, input_shape=None):
+    for encoder in self._encoders():
+      encoder.build()
+    super().build(input_shape)
+
+  def call(self, obs):
+    return tf.concat([encoder(obs) for encoder in self._encoders()], -1)
+
+
+def split(
+    obs_spec: types.Specs, exclude: tuple[str, ...] = ()
+) -> tuple[types.Specs, types.Specs]:
+  """Returns (images, vectors), the entries of the two kinds of encoder.
+
+  Raises:
+    UserError: if nothing is left, or an excluded key does not exist.
+  """
+  unknown = sorted(set(exclude) - set(obs_spec))
+  if unknown:
+    raise errors.UserError(
+        f'excluded keys {unknown} are not observations; there are '
+        f'{sorted(obs_spec)}')
+  specs = {k: v for k, v in obs_spec.items() if k not in exclude}
+  if not specs:
+    raise errors.UserError(
+        f'no observation is left to encode of {sorted(obs_spec)}; exclude '
+        'fewer keys')
+  images = {k: v for k, v in specs.items() if v.is_image}
+  return images, {k: v for k, v in specs.items() if k not in images}

@@ -1,0 +1,63 @@
+"""The actor's loss."""
+
+from typing import Callable
+
+import tensorflow as tf
+
+from dv3 import interfaces
+from dv3 import registry
+
+
+@registry.register('loss', 'actor_reinforce')
+class ReinforceLoss(tf.Module, interfaces.Loss):
+  """REINFORCE with percentile-normalised returns and an entropy bonus.
+
+    advantage = (returns - value) / scale
+    actor = mean over t of
+        sg(weight) (-log p(action) sg(advantage) - entropy_scale entropy)
+
+  for discrete and continuous actions alike. `scale` comes from the
+  normalizer, which takes in the returns before it is used; its offset is not
+  subtracted.
+
+  Args:
+    entropy_scale: weight of the entropy in nats.
+    normalizer: factory of the return normalizer; percentiles by default.
+
+  Source: Hafner et al., Nature 2025, eq. 6 and 7.
+  """
+
+  PHASE = 'behavior'
+  NAMES = ('actor',)
+
+  def __init__(
+      self, *, entropy_scale: float = 3e-4,
+      normalizer: Callable | None = None):
+    super().__init__(name='actor_reinforce')
+    self.entropy_scale = entropy_scale
+    normalizer = normalizer or registry.get('normalizer', 'percentile')
+    self.normalizer = normalizer()
+
+  def build(self, parts):
+    del parts
+    self.normalizer.build()
+
+  def __call__(self, context):
+    imagined = context.imagined
+    stop = tf.stop_gradient
+    _, scale = self.normalizer.update(stop(imagined.returns))
+    advantage = (imagined.returns - imagined.value[:, :-1]) / scale
+    features = {k: v[:, :-1] for k, v in imagined.features.items()}
+    dist = context.parts['actor'](features)
+    log_prob = dist.log_prob(stop(imagined.action[:, :-1]))
+    entropy = dist.entropy()
+    loss = stop(imagined.weight[:, :-1]) * -(
+        log_prob * stop(advantage) + self.entropy_scale * entropy)
+    return {'actor': context.per_start(loss)}, {
+        'actor_entropy_nats': tf.reduce_mean(entropy),
+        'advantage': tf.reduce_mean(advantage),
+        'advantage_magnitude': tf.reduce_mean(tf.abs(advantage)),
+        'return_imagined': tf.reduce_mean(imagined.returns),
+        'return_scale': scale,
+        'continue_imagined': tf.reduce_mean(imagined.continuation),
+        'reward_imagined': tf.reduce_mean(imagined.reward)}

@@ -1,0 +1,38 @@
+"""The critic's loss on dreams."""
+
+import tensorflow as tf
+
+from dv3 import interfaces
+from dv3 import registry
+
+
+@registry.register('loss', 'critic_imagined')
+class ImaginedCriticLoss(tf.Module, interfaces.Loss):
+  """The critic on lambda-returns of dreams, held close to its slow copy.
+
+    critic = mean over t of sg(weight) (-log p(returns)
+                                        - slow_scale log p(slow critic's mean))
+
+  Args:
+    slow_scale: weight of the pull towards the slow critic's mean.
+
+  Source: Hafner et al., Nature 2025, eq. 4 and "Critic learning".
+  """
+
+  PHASE = 'behavior'
+  NAMES = ('critic',)
+
+  def __init__(self, *, slow_scale: float = 1.0):
+    super().__init__(name='critic_imagined')
+    self.slow_scale = slow_scale
+
+  def __call__(self, context):
+    imagined = context.imagined
+    stop = tf.stop_gradient
+    features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
+    dist = context.parts['critic'](features)
+    loss = dist.log_prob(stop(imagined.returns))
+    loss += self.slow_scale * dist.log_prob(stop(imagined.slow_value[:, :-1]))
+    loss *= -stop(imagined.weight[:, :-1])
+    return {'critic': context.per_start(loss)}, {
+        'value_imagined': tf.reduce_mean(imagined.value)}

@@ -1,0 +1,25 @@
+"""The reconstruction losses, one an observation key."""
+
+import tensorflow as tf
+
+from dv3 import interfaces
+from dv3 import registry
+
+
+@registry.register('loss', 'reconstruction')
+class ReconstructionLoss(tf.Module, interfaces.Loss):
+  """Negative log-likelihood of each key that the decoder predicts.
+
+    reconstruction/<key> = -log p(obs[key] | features)
+
+  Source: Hafner et al., Nature 2025, eq. 3.
+  """
+
+  def names(self, parts):
+    return tuple(f'reconstruction/{key}' for key in parts['decoder'].keys)
+
+  def __call__(self, context):
+    predictions = context.parts['decoder'](context.features)
+    return {
+        f'reconstruction/{key}': -dist.log_prob(context.obs[key])
+        for key, dist in predictions.items()}, {}

@@ -1,0 +1,95 @@
+"""Convolutions of the published encoders and decoders; NHWC, kernels HWIO."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3.nets import initializers
+from dv3.nets import linear
+
+
+class Conv2D(keras.layers.Layer):
+  """A SAME convolution, optionally strided or transposed by two.
+
+  Args:
+    depth: output channels.
+    kernel_size: rows and columns of the kernel.
+    stride: 1 or more; SAME padding in TensorFlow's sense.
+    transposed: if true, the input pixels are first placed at the odd
+      positions (1, 3, 5, ...) of a zero image of `stride` (2) times the size,
+      then a stride-1 SAME convolution follows, without flipping the kernel.
+    use_bias: whether a bias exists; it starts at zero.
+    scale: factor on the initial standard deviation.
+    fan: see `initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy.
+
+  Source: danijar/dreamerv3 e3f0224, `Conv2D`.
+  """
+
+  def __init__(
+      self, depth, kernel_size, *, stride=1, transposed=False, use_bias=True,
+      scale=1.0, fan='in', **kwargs):
+    super().__init__(autocast=False, **kwargs)
+    if transposed and stride != 2:
+      raise ValueError(f'a transposed convolution has stride 2, not {stride}')
+    self.options = {
+        'depth': depth, 'kernel_size': kernel_size, 'stride': stride,
+        'transposed': transposed, 'use_bias': use_bias, 'scale': scale,
+        'fan': fan}
+    self.depth = depth
+    self.stride = stride
+    self.transposed = transposed
+
+  def build(self, input_shape):
+    size = self.options['kernel_size']
+    self.kernel = self.add_weight(
+        'kernel', [size, size, input_shape[-1], self.depth], tf.float32,
+        initializers.TruncatedNormal(
+            self.options['scale'], self.options['fan']),
+        experimental_autocast=False)
+    self.bias = self.add_weight(
+        'bias', [self.depth], tf.float32, 'zeros',
+        experimental_autocast=False) if self.options['use_bias'] else None
+    super().build(input_shape)
+
+  def call(self, x):
+    x = tf.cast(x, self.compute_dtype)
+    kernel = tf.cast(self.kernel, self.compute_dtype)
+    stride = self.stride
+    if self.transposed:
+      x = _spread(x)
+      stride = 1
+    y = tf.nn.conv2d(x, kernel, stride, 'SAME')
+    if self.bias is not None:
+      y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+    return y
+
+  def get_config(self):
+    return {**super().get_config(), **self.options}
+
+
+def max_pool2(x):
+  """Returns non-overlapping 2 x 2 maxima of x [N, Y, X, ch], even Y and X.
+
+  By reshaping and `reduce_max`: the gradient of `tf.nn.max_pool` is several
+  times slower under XLA on CPU, and ties are shared as in the reference.
+  """
+  _, rows, columns, depth = x.shape
+  x = tf.reshape(x, [-1, rows // 2, 2, columns // 2, 2, depth])
+  return tf.reduce_max(x, [2, 4])
+
+
+def repeat2(x):
+  """Returns x [N, Y, X, ch] with every pixel repeated in rows and columns."""
+  _, rows, columns, depth = x.shape
+  x = tf.reshape(x, [-1, rows, 1, columns, 1, depth])
+  x = tf.broadcast_to(
+      x, [linear.dynamic_shape(x)[0], rows, 2, columns, 2, depth])
+  return tf.reshape(x, [-1, 2 * rows, 2 * columns, depth])
+
+
+def _spread(x):
+  """Places the pixels of x [N, Y, X, ch] at odd positions of a zero image."""
+  _, rows, columns, depth = x.shape
+  x = tf.reshape(x, [-1, rows, 1, columns, 1, depth])
+  x = tf.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0], [1, 0], [0, 0]])
+  return tf.reshape(x, [-1, 2 * rows, 2 * columns, depth])

