@@ -71,16 +71,16 @@ class LayerNorm(keras.layers.Layer):
     return {**super().get_config(), 'epsilon': self.epsilon}
 
 
-def make(name, **kwargs):
-  """Returns a norm layer by name: 'rms' (1e-4), 'layer' (1e-3) or 'none'.
+def make(kind, **kwargs):
+  """Returns a norm layer of a kind: 'rms' (1e-4), 'layer' (1e-3) or 'none'.
 
   Raises:
-    ValueError: for another name.
+    ValueError: for another kind.
   """
-  if name == 'rms':
+  if kind == 'rms':
     return RMSNorm(**kwargs)
-  if name == 'layer':
+  if kind == 'layer':
     return LayerNorm(**kwargs)
-  if name == 'none':
+  if kind == 'none':
     return keras.layers.Activation('linear', autocast=False, **kwargs)
-  raise ValueError(f"norm is 'rms', 'layer' or 'none', not {name!r}")
+  raise ValueError(f"norm is 'rms', 'layer' or 'none', not {kind!r}")
