@@ -6,11 +6,26 @@
   registry.get('core', 'rssm')(token_size=64, action_size=2, deter=512)
 
 `TABLE` maps the library's own components to their modules, which are imported
-when a component is first asked for: `import dv3` stays free of TensorFlow.
+when a component is first asked for: `import dv3` stays free of TensorFlow. A
+third party's component is called `vendor.name` and joins through an entry
+point, a plugin or an import (see `plugins.py`).
+
+Each component is also a gin name, `<kind>.<name>`. A direct call ignores gin.
 """
 
+import functools
 import importlib
-from typing import Any, Callable
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from dv3 import errors
+from dv3 import nearest
+from dv3 import plugins
+from dv3 import signatures
+from dv3 import types
 
 KINDS = (
     'encoder', 'decoder', 'core', 'head', 'loss', 'balancer', 'optimizer',
@@ -18,32 +33,292 @@ KINDS = (
     'logger',
 )
 
+RECIPE_KINDS = ('env', 'transform')
+"""Kinds that are built in worker processes: `@env.gymnasium` called through
+gin returns a picklable `types.Recipe` with the resolved arguments."""
+
 TABLE = {
+    'encoder.cnn': 'dv3.encoders.cnn',
     'encoder.dict': 'dv3.encoders.dict',
+    'encoder.mlp': 'dv3.encoders.mlp',
+    'decoder.cnn': 'dv3.decoders.cnn',
+    'decoder.dict': 'dv3.decoders.dict',
+    'decoder.mlp': 'dv3.decoders.mlp',
+    'core.rssm': 'dv3.cores.rssm',
+    'head.actor': 'dv3.heads.actor',
+    'head.binary': 'dv3.heads.binary',
+    'head.twohot': 'dv3.heads.twohot',
+    'loss.actor_reinforce': 'dv3.losses.actor_reinforce',
+    'loss.continue': 'dv3.losses.continuation',
+    'loss.critic_imagined': 'dv3.losses.critic_imagined',
+    'loss.critic_replay': 'dv3.losses.critic_replay',
+    'loss.kl': 'dv3.losses.kl',
+    'loss.reconstruction': 'dv3.losses.reconstruction',
+    'loss.reward': 'dv3.losses.reward',
 }
 
-_components: dict[tuple[str, str], Any] = {}
+_NAME = re.compile(r'[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)?')
+
+
+class Entry(NamedTuple):
+  """One registered component.
+
+  Attributes:
+    factory: the class or factory function.
+    origin: 'file:line' of the registration.
+    override: whether it took the place of another on purpose.
+  """
+
+  factory: Callable
+  origin: str
+  override: bool
+
+
+class Description(NamedTuple):
+  """What `describe` says about a component.
+
+  Attributes:
+    kind: its kind.
+    name: its name.
+    arguments: its constructor arguments.
+    doc: its docstring.
+    origin: 'file:line' of its registration.
+    gin_files: the shipped gin files that name it.
+  """
+
+  kind: str
+  name: str
+  arguments: tuple[signatures.Argument, ...]
+  doc: str
+  origin: str
+  gin_files: tuple[str, ...]
+
+
+_components: dict[tuple[str, str], Entry] = {}
 
 
 def register(kind: str, name: str, *, override: bool = False) -> Callable:
-  """Registers a class or factory function as component `kind`.`name`."""
-  def decorator(cls):
-    _components[kind, name] = cls
-    import gin
-    module, _, short = f'{kind}.{name}'.rpartition('.')
-    gin.register(cls, name=short, module=module)
-    return cls
+  """Registers a class or factory function as component `kind`.`name`.
+
+  Args:
+    kind: one of `KINDS`.
+    name: bare for the library's own components, `vendor.name` for others.
+    override: whether to take the place of a component of this name.
+
+  Returns:
+    A decorator that returns its argument unchanged.
+
+  Raises:
+    UserError: if the kind, the name, the signature or the contract is wrong,
+      or another component has the name; the message shows both origins.
+  """
+  frame = sys._getframe(1)
+  origin = f'{os.path.abspath(frame.f_code.co_filename)}:{frame.f_lineno}'
+
+  def decorator(factory):
+    _add(kind, name, factory, origin, override)
+    return factory
   return decorator
 
 
+def _add(kind, name, factory, origin, override):
+  """Checks a component and enters it here and in gin."""
+  _check_kind(kind)
+  if not _NAME.fullmatch(name):
+    raise errors.UserError(
+        f'{kind}.{name} is no component name; write vendor.name, letters, '
+        'digits and underscores only')
+  known = f'{kind}.{name}' in TABLE or (kind, name) in _components
+  module = getattr(factory, '__module__', '')
+  ours = module.partition('.')[0] == 'dv3'
+  if '.' not in name and not ours and not (override and known):
+    raise errors.UserError(
+        f'{kind}.{name} at {origin}: bare names belong to dv3; register '
+        f"('{kind}', 'yourname.{name}'), or pass override=True to replace a "
+        'component of dv3')
+  signatures.check(kind, name, factory)
+  old = _components.get((kind, name))
+  if old and not override and not _same(old, factory, origin):
+    if old.override:
+      return  # The original, imported after what replaced it.
+    raise errors.UserError(
+        f'{kind}.{name} is registered twice, at {old.origin} and at {origin}; '
+        'rename one, or pass override=True to replace the first')
+  override = override or bool(old and old.override)
+  _components[kind, name] = Entry(factory, origin, override)
+  _enter_gin(kind, name, factory)
+
+
+def _same(old: Entry, factory: Callable, origin: str) -> bool:
+  """Returns whether a factory is an entry's, seen through another import.
+
+  A module that is reloaded, or imported as `__main__` and by its name, makes
+  the same definition again as another object.
+  """
+  def names(value, file):
+    module = value.__module__
+    if module in ('__main__', '__mp_main__') and module in sys.modules:
+      module = getattr(sys.modules[module].__spec__, 'name', module)
+    return {(module, value.__qualname__), (file, value.__qualname__)}
+
+  if old.factory is factory:
+    return True
+  return bool(
+      names(old.factory, old.origin.rpartition(':')[0])
+      & names(factory, origin.rpartition(':')[0]))
+
+
+def _enter_gin(kind: str, name: str, factory: Callable) -> None:
+  """Registers a component's gin name; gin is imported only here."""
+  import gin
+
+  module, _, short = f'{kind}.{name}'.rpartition('.')
+  target = factory
+  if kind in RECIPE_KINDS:
+    target = _recipe_factory(kind, name, factory)
+  # Duplicates were judged already, and a component may be imported when the
+  # configuration is locked; `register` minds neither.
+  interactive = gin.config._INTERACTIVE_MODE
+  with gin.unlock_config():
+    gin.enter_interactive_mode()
+    try:
+      gin.register(short, module=module)(target)
+    finally:
+      if not interactive:
+        gin.exit_interactive_mode()
+
+
+def _recipe_factory(kind: str, name: str, factory: Callable) -> Callable:
+  """Returns a function of the same signature that returns a Recipe."""
+  signature = signatures.signature(factory)
+
+  def recipe(**kwargs):
+    missing = [
+        p.name for p in signature.parameters.values()
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+        and p.name not in kwargs]
+    if missing:
+      raise errors.UserError(
+          f'{kind}.{name} needs {", ".join(missing)}; bind it, for example '
+          f"--gin_param='{kind}.{name}.{missing[0]} = ...'")
+    return types.Recipe(kind, name, kwargs, _plugins_for(factory))
+
+  functools.update_wrapper(recipe, factory, assigned=(
+      '__module__', '__name__', '__qualname__', '__doc__'), updated=())
+  del recipe.__wrapped__  # gin would look through it, at the class.
+  recipe.__signature__ = signature
+  return recipe
+
+
+def _plugins_for(factory: Callable) -> tuple[str, ...]:
+  """Returns what a worker must load before it can build a component."""
+  result = plugins.loaded()
+  module = factory.__module__
+  root = module.partition('.')[0]
+  known = root in ('dv3', '__main__', '__mp_main__') or module in result
+  if known or module.startswith(plugins.FILE_PREFIX):
+    return result
+  return (*result, module)
+
+
 def get(kind: str, name: str) -> Any:
-  """Returns the registered class or factory, importing its module if needed."""
+  """Returns a registered class or factory, importing its module if needed.
+
+  Args:
+    kind: one of `KINDS`.
+    name: the component's name.
+
+  Raises:
+    UserError: if there is no such component, with the nearest names; or if
+      what it needs is not installed, or its plugin is broken.
+  """
+  return _entry(kind, name).factory
+
+
+def _entry(kind: str, name: str) -> Entry:
+  _check_kind(kind)
   if (kind, name) not in _components:
-    importlib.import_module(TABLE[f'{kind}.{name}'])
+    key = f'{kind}.{name}'
+    if key in TABLE:
+      _import_ours(key)
+    elif key in plugins.entry_points():
+      _import_announced(kind, name)
+    else:
+      raise _missing(kind, name)
   return _components[kind, name]
 
 
-def load_plugins(plugins: tuple[str, ...]) -> None:
-  """Imports plugins by module name or file path."""
-  for plugin in plugins:
-    importlib.import_module(plugin)
+def _import_ours(key: str) -> None:
+  try:
+    importlib.import_module(TABLE[key])
+  except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition('.')[0] == 'dv3':
+      raise
+    extra = plugins.extra_of(error.name)
+    package = f"'dv3[{extra}]'" if extra else error.name
+    raise errors.UserError(
+        f'{key} needs the package {error.name}, which is not installed; '
+        f'pip install {package}') from error
+
+
+def _import_announced(kind: str, name: str) -> None:
+  key = f'{kind}.{name}'
+  found = plugins.load_entry_point(key)
+  if (kind, name) in _components:
+    return
+  point = plugins.entry_points()[key][0]
+  if not callable(found):
+    raise errors.UserError(
+        f'the package {plugins.package(point)} announces {key}, but its '
+        f"module {point.value} does not register it; add @dv3.register('{kind}'"
+        f", '{name}') there")
+  _add(kind, name, found, f'entry point {point.value}', False)
+
+
+def _missing(kind: str, name: str) -> errors.UserError:
+  """Returns the error about a name that is not there."""
+  message = [
+      f'there is no {kind} named {name!r};',
+      nearest.hint(name, names(kind), f'known names of kind {kind}')]
+  unloaded = sorted(
+      f'{key} ({plugins.package(points[0])})'
+      for key, points in plugins.entry_points().items()
+      if tuple(key.split('.', 1)) not in _components)
+  if unloaded:
+    message.append(f'Installed plugins not loaded: {", ".join(unloaded)}.')
+  if name in plugins.extras():
+    message.append(f"An extra has this name: pip install 'dv3[{name}]'.")
+  else:
+    message.append('One of yours needs --plugin=package.module or file.py.')
+  return errors.UserError(' '.join(message))
+
+
+def names(kind: str) -> list[str]:
+  """Returns the names of a kind, sorted; nothing is imported."""
+  _check_kind(kind)
+  keys = [*TABLE, *plugins.entry_points(), *map('.'.join, _components)]
+  start = f'{kind}.'
+  return sorted({k.removeprefix(start) for k in keys if k.startswith(start)})
+
+
+def describe(kind: str, name: str) -> Description:
+  """Returns signature, docstring, origin and gin files of a component."""
+  from dv3.config import files  # Late: it needs no component, but gin.
+
+  entry = _entry(kind, name)
+  return Description(
+      kind=kind, name=name,
+      arguments=signatures.arguments(kind, entry.factory),
+      doc=signatures.doc(entry.factory), origin=entry.origin,
+      gin_files=files.naming(f'{kind}.{name}'))
+
+
+def load_plugins(names: Iterable[str]) -> None:
+  """Imports plugins by module name or file path; see `plugins.load`."""
+  plugins.load(names)
+
+
+def _check_kind(kind: str) -> None:
+  if kind not in KINDS:
+    raise errors.UserError(
+        f'there is no kind {kind!r}; {nearest.hint(kind, KINDS, "kinds")}')
