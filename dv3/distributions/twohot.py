@@ -42,7 +42,7 @@ class TwoHot(base.Distribution):
     if self.logits.shape[-1] != len(self.bins):
       raise ValueError(
           f'{self.logits.shape[-1]} logits for {len(self.bins)} bins')
-    super().__init__(logits, 1, [], 'TwoHot')
+    super().__init__(self.logits, 1, [], 'TwoHot')
 
   def encode(self, target):
     """Returns the two-hot weights [..., M] of a target [...]."""

@@ -1,0 +1,193 @@
+"""Checkpoints: folders that are whole or not there at all.
+
+A checkpoint is written beside its final place, every file is summed into a
+manifest, everything is flushed to disk, and then the folder is renamed. A kill
+at any instant leaves the previous checkpoint as it was.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import zlib
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dv3 import errors
+
+_MANIFEST = 'manifest.json'
+_NAME = re.compile(r'step-(\d{12})')
+
+
+class Checkpoints:
+  """The checkpoints of one run directory, newest last.
+
+    checkpoints = Checkpoints(logdir / 'checkpoints')
+    checkpoints.save(step, write)         # write(folder) makes the files
+    folder = checkpoints.latest()         # newest whole one, or None
+
+  Args:
+    directory: created if missing.
+    keep: how many to keep.
+  """
+
+  def __init__(self, directory, *, keep: int = 2):
+    self.directory = pathlib.Path(directory)
+    self.keep = keep
+
+  def save(self, step: int, write: Callable[[pathlib.Path], None]):
+    """Writes a checkpoint and forgets all but the newest.
+
+    Args:
+      step: env steps, part of the folder's name.
+      write: function that writes files and folders below a given folder.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: if the disk is full or cannot be written; older checkpoints
+        stay as they are.
+    """
+    final = self.directory / f'step-{step:012d}'
+    temporary = self.directory / f'writing-{step:012d}'
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+      shutil.rmtree(temporary, ignore_errors=True)
+      temporary.mkdir()
+      write(temporary)
+      manifest = {
+          str(path.relative_to(temporary)): _checksum(path)
+          for path in sorted(temporary.rglob('*')) if path.is_file()}
+      (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+      for path in temporary.rglob('*'):
+        _sync(path)
+      if final.exists():
+        shutil.rmtree(final)
+      os.replace(temporary, final)
+      _sync(self.directory)
+    except OSError as error:
+      shutil.rmtree(temporary, ignore_errors=True)
+      raise errors.UserError(
+          f'cannot write a checkpoint to {self.directory}: {error.strerror}; '
+          'free space or change its permissions, then start the same command '
+          'again: it resumes at the last checkpoint') from error
+    for old in self.all()[:-self.keep]:
+      shutil.rmtree(old, ignore_errors=True)
+    return final
+
+  def all(self) -> list[pathlib.Path]:
+    """Returns the checkpoint folders, oldest first."""
+    if not self.directory.exists():
+      return []
+    return sorted(
+        x for x in self.directory.iterdir() if _NAME.fullmatch(x.name))
+
+  def latest(self) -> pathlib.Path | None:
+    """Returns the newest checkpoint whose files are as they were written.
+
+    A damaged one is passed over with a warning that names the file.
+    """
+    for folder in reversed(self.all()):
+      damage = find_damage(folder)
+      if damage is None:
+        return folder
+      logging.warning(
+          'checkpoint %s is damaged (%s); using an older one', folder, damage)
+    return None
+
+
+def find_damage(folder: pathlib.Path) -> str | None:
+  """Returns what is wrong with a checkpoint folder; None if nothing."""
+  try:
+    manifest = json.loads((folder / _MANIFEST).read_text())
+  except (OSError, ValueError) as error:
+    return f'{_MANIFEST}: {error}'
+  for name, expected in manifest.items():
+    path = folder / name
+    if not path.is_file():
+      return f'{name} is missing'
+    if _checksum(path) != expected:
+      return f'{name} has another checksum'
+  return None
+
+
+def write_variables(folder: pathlib.Path, **trackables: Any) -> None:
+  """Writes the variables of named objects as a TensorFlow checkpoint."""
+  tf.train.Checkpoint(**trackables).write(str(folder / 'variables'))
+
+
+def read_variables(folder: pathlib.Path, **trackables: Any) -> None:
+  """Restores what `write_variables` wrote; every variable must be there.
+
+  Raises:
+    UserError: if the checkpoint has other variables.
+  """
+  status = tf.train.Checkpoint(**trackables).read(str(folder / 'variables'))
+  try:
+    status.assert_existing_objects_matched()
+  except AssertionError as error:
+    raise errors.UserError(
+        f'the checkpoint {folder} has other variables than this '
+        f'configuration builds ({str(error)[:200]}); use the configuration '
+        'that made it, or another --logdir') from error
+
+
+def write_state(folder: pathlib.Path, name: str, state: dict[str, Any]):
+  """Writes a nest of dictionaries, lists, numbers, strings and arrays.
+
+  Arrays go to <name>.npz, everything else to <name>.json; nothing is pickled.
+  """
+  arrays: dict[str, np.ndarray] = {}
+  def encode(value):
+    if isinstance(value, np.ndarray | np.generic):
+      if value.dtype == object:
+        raise TypeError(f'{name} holds an object array; nothing is pickled')
+      arrays[f'a{len(arrays)}'] = np.asarray(value)
+      return {'__array__': f'a{len(arrays) - 1}'}
+    if isinstance(value, dict):
+      return {'__dict__': [[k, encode(v)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+      return [encode(x) for x in value]
+    return value
+  text = json.dumps(encode(state))
+  (folder / f'{name}.json').write_text(text)
+  np.savez(folder / f'{name}.npz', **arrays)
+
+
+def read_state(folder: pathlib.Path, name: str) -> dict[str, Any]:
+  """Restores what `write_state` wrote; tuples come back as lists."""
+  with np.load(folder / f'{name}.npz', allow_pickle=False) as file:
+    arrays = {key: file[key] for key in file.files}
+  def decode(value):
+    if isinstance(value, dict) and '__array__' in value:
+      return arrays[value['__array__']]
+    if isinstance(value, dict):
+      return {k: decode(v) for k, v in value['__dict__']}
+    if isinstance(value, list):
+      return [decode(x) for x in value]
+    return value
+  return decode(json.loads((folder / f'{name}.json').read_text()))
+
+
+def _checksum(path: pathlib.Path) -> str:
+  """Returns size and CRC-32 of a file."""
+  crc, size = 0, 0
+  with path.open('rb') as file:
+    while block := file.read(1 << 20):
+      crc = zlib.crc32(block, crc)
+      size += len(block)
+  return f'{size}:{crc:08x}'
+
+
+def _sync(path: pathlib.Path) -> None:
+  """Flushes a file or folder to disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

@@ -1,0 +1,95 @@
+"""Strategies, and moving batches to and from replicas."""
+
+import numpy as np
+import tensorflow as tf
+
+from dv3 import errors
+
+
+def make_strategy(name: str = 'single', replicas: int = 0):
+  """Returns a `tf.distribute` strategy.
+
+  Args:
+    name: 'single' (one device) or 'mirrored' (all GPUs of this machine, or
+      logical CPU devices where there is no GPU).
+    replicas: number of devices to use; 0 means all that exist.
+
+  Raises:
+    UserError: for another name, or more replicas than devices.
+  """
+  if name == 'single':
+    return tf.distribute.get_strategy()
+  if name != 'mirrored':
+    raise errors.UserError(
+        f"train.distribution is {name!r}; choose 'single' or 'mirrored'")
+  kind = 'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'
+  if kind == 'CPU' and replicas > 1:
+    split_cpu(replicas)
+  devices = tf.config.list_logical_devices(kind)
+  if replicas > len(devices):
+    raise errors.UserError(
+        f'train.replicas is {replicas} but there are {len(devices)} {kind} '
+        'devices; lower it')
+  devices = devices[:replicas] if replicas else devices
+  return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def split_cpu(count: int) -> None:
+  """Makes `count` logical devices of the CPU, before TensorFlow starts.
+
+  Raises:
+    UserError: if TensorFlow has started with fewer devices.
+  """
+  cpu, = tf.config.list_physical_devices('CPU')
+  options = tf.config.LogicalDeviceConfiguration()
+  try:
+    tf.config.set_logical_device_configuration(cpu, [options] * count)
+  except RuntimeError as error:
+    if len(tf.config.list_logical_devices('CPU')) < count:
+      raise errors.UserError(
+          f'{count} replicas on the CPU must be asked for before TensorFlow '
+          'starts; call dv3.training.distribution.split_cpu first') from error
+
+
+def describe(strategy) -> str:
+  """Returns the devices of a strategy for people, for example '2 x CPU'."""
+  devices = strategy.extended.worker_devices
+  kind = 'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'
+  return f'{len(devices)} x {kind}' if len(devices) > 1 else kind
+
+
+def scatter(strategy, batch):
+  """Splits {name: [B, ...]} along the batch into one part a replica.
+
+  Raises:
+    UserError: if the replicas do not divide the batch.
+  """
+  replicas = strategy.num_replicas_in_sync
+  if replicas == 1:
+    return {name: tf.convert_to_tensor(x) for name, x in batch.items()}
+  size = len(next(iter(batch.values())))
+  if size % replicas:
+    raise errors.UserError(
+        f'train.batch_size {size} does not divide among {replicas} replicas')
+  part = size // replicas
+  def take(context):
+    start = context.replica_id_in_sync_group * part
+    return {
+        name: tf.convert_to_tensor(x[start: start + part])
+        for name, x in batch.items()}
+  return strategy.experimental_distribute_values_from_function(take)
+
+
+def gather(strategy, nest):
+  """Joins the replicas' parts of a nest [b, ...] to NumPy arrays [B, ...]."""
+  def join(value):
+    parts = strategy.experimental_local_results(value)
+    parts = [np.asarray(x) for x in parts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+  return tf.nest.map_structure(join, nest)
+
+
+def first(strategy, nest):
+  """Returns the first replica's copy of values equal on all, as floats."""
+  return tf.nest.map_structure(
+      lambda x: float(strategy.experimental_local_results(x)[0]), nest)

@@ -1,0 +1,184 @@
+"""The inner loop: one compiled update on the device."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from dv3 import agent as agent_lib
+from dv3 import distributions
+from dv3 import errors
+from dv3.training import distribution
+
+
+class Group(NamedTuple):
+  """One optimizer and the parts of the agent that it trains.
+
+  Attributes:
+    name: shown in metrics.
+    parts: names from `agent.PARTS`.
+    optimizer: a Keras optimizer.
+  """
+
+  name: str
+  parts: tuple[str, ...]
+  optimizer: Any
+
+
+class Update(tf.Module):
+  """Updates the agent on one batch, on one or several replicas.
+
+    update = Update(agent, strategy, optimizers, seed=0)
+    losses, metrics, entries, per_step = update(batch)
+
+  N replicas with batch B / N compute what one replica with batch B computes:
+  losses are scaled by 1 / N and summed over replicas before clipping, random
+  numbers belong to global examples. An update whose loss or gradient is not
+  finite changes nothing and says so in the metric `finite`.
+
+  Args:
+    agent: the built agent; call under the strategy's scope.
+    strategy: a `tf.distribute` strategy.
+    optimizers: (name, parts, factory) of each group; ('*',) means all parts.
+    seed: of the random numbers in training.
+    jit_compile: whether loss and gradients are compiled by XLA; on one
+      replica only.
+  """
+
+  def __init__(
+      self, agent, strategy, optimizers, *, seed: int,
+      jit_compile: bool = False):
+    super().__init__(name='update')
+    self.agent = agent
+    self.strategy = strategy
+    self.seed = seed
+    self.groups = make_groups(agent, optimizers)
+    self.updates = tf.Variable(
+        0, dtype=tf.int64, trainable=False, name='updates',
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    # Not attributes that Module tracks: tf.Module would list them twice.
+    self._groups_variables = [
+        [v for part in group.parts for v in agent.variables_of(part)]
+        for group in self.groups]
+    self._trained = [v for group in self._groups_variables for v in group]
+    for group, variables in zip(
+        self.groups, self._groups_variables, strict=True):
+      group.optimizer.build(variables)
+    self._gradients = self._loss_and_gradients
+    if jit_compile and strategy.num_replicas_in_sync == 1:
+      # Several replicas talk inside the loss, which a nested function forbids.
+      self._gradients = tf.function(
+          self._loss_and_gradients, autograph=False, jit_compile=True)
+    self._step = tf.function(self._run, autograph=False)
+
+  def __call__(self, batch):
+    """Runs one update.
+
+    Args:
+      batch: {name: NumPy [B, ...]}, see `Agent.loss`.
+
+    Returns:
+      (losses, metrics: {name: float}, entries: {name: [B, T, ...]} and
+      per_step [B, T] as NumPy arrays).
+    """
+    parts = distribution.scatter(self.strategy, batch)
+    scalars, arrays = self._step(parts)
+    losses, metrics = distribution.first(self.strategy, scalars)
+    entries, per_step = distribution.gather(self.strategy, arrays)
+    return losses, metrics, entries, per_step
+
+  def _run(self, batch):
+    return self.strategy.run(self._replica, args=(batch,))
+
+  def _replica(self, batch):
+    """The update of one replica, in replica context."""
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync
+    before = [tf.identity(v) for v in self._state()]
+    total, outputs, gradients = self._gradients(
+        batch, tf.identity(self.updates), _replica_id(context))
+    scalars = (outputs.losses, {**outputs.metrics, 'loss': total})
+    if replicas > 1:
+      gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+      scalars = tf.nest.map_structure(
+          lambda x: context.all_reduce(tf.distribute.ReduceOp.MEAN, x),
+          scalars)
+    norm = tf.linalg.global_norm(gradients)
+    finite = tf.math.is_finite(norm) & tf.math.is_finite(
+        scalars[1]['loss'])
+    gradients = [
+        tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
+    start = 0
+    for group, variables in zip(
+        self.groups, self._groups_variables, strict=True):
+      part = gradients[start: start + len(variables)]
+      start += len(variables)
+      group.optimizer.apply_gradients(
+          list(zip(part, variables, strict=True)),
+          skip_gradients_aggregation=True)
+    self.agent.slow_copy.update()
+    for variable, old in zip(self._state(), before, strict=True):
+      variable.assign(tf.where(finite, variable, old))
+    self.updates.assign_add(1)
+    metrics = {
+        **scalars[1], 'gradient_norm': norm,
+        'finite': tf.cast(finite, tf.float32)}
+    return (scalars[0], metrics), (outputs.entries, outputs.per_step)
+
+  def _loss_and_gradients(self, batch, update, replica):
+    """Returns (total, outputs, gradients / replicas) of one replica."""
+    size = tf.cast(tf.shape(batch['reward'])[0], tf.int64)
+    rng = distributions.Rng(self.seed).fold('update').fold(update)
+    rng = rng.starting(size * tf.cast(replica, tf.int64))
+    replicas = self.strategy.num_replicas_in_sync
+    with tf.GradientTape() as tape:
+      total, outputs = self.agent.loss(batch, rng)
+      scaled = total / replicas
+    gradients = tape.gradient(
+        scaled, self._trained,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return total, outputs, gradients
+
+  def _state(self):
+    """Returns every variable that a bad update must leave as it was."""
+    return [
+        *self.agent.variables,
+        *(v for group in self.groups for v in group.optimizer.variables)]
+
+
+def _replica_id(context):
+  """Returns the replica's number as a tensor."""
+  return tf.convert_to_tensor(context.replica_id_in_sync_group)
+
+
+def make_groups(agent, optimizers) -> list[Group]:
+  """Builds optimizer groups; every part with variables belongs to one.
+
+  Args:
+    agent: the built agent.
+    optimizers: (name, parts, factory) of each group.
+
+  Raises:
+    UserError: for an unknown part, a part in two groups or in none.
+  """
+  groups: list[Group] = []
+  for name, parts, factory in optimizers:
+    parts = agent_lib.PARTS if tuple(parts) == ('*',) else tuple(parts)
+    unknown = sorted(set(parts) - set(agent_lib.PARTS))
+    if unknown:
+      raise errors.UserError(
+          f'optimizer group {name!r} names unknown parts {unknown}; there are '
+          f'{list(agent_lib.PARTS)}')
+    groups.append(Group(name, parts, factory()))
+  counts = {part: sum(part in g.parts for g in groups)
+            for part in agent_lib.PARTS}
+  for part, count in counts.items():
+    if count > 1:
+      raise errors.UserError(
+          f'{part!r} is in {count} optimizer groups; leave it in one')
+    if not count and agent.variables_of(part):
+      raise errors.UserError(
+          f'{part!r} is in no optimizer group and would not train; add it to '
+          'one of train.optimizers')
+  return groups
+
+
