@@ -353,6 +353,9 @@ class Logger(Component):
   def episode(self, episode) -> None:
     """Takes one finished episode."""
 
+  def progress(self, step: int, status: dict[str, float]) -> None:
+    """Shows where the run stands; called often, for live displays."""
+
   def truncate(self, step: int) -> None:
     """On resume: forgets everything written after `step`."""
 

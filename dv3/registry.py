@@ -55,6 +55,10 @@ TABLE = {
     'loss.kl': 'dv3.losses.kl',
     'loss.reconstruction': 'dv3.losses.reconstruction',
     'loss.reward': 'dv3.losses.reward',
+    'logger.jsonl': 'dv3.loggers.jsonl',
+    'logger.tensorboard': 'dv3.loggers.tensorboard',
+    'logger.terminal': 'dv3.loggers.terminal',
+    'logger.video': 'dv3.loggers.video',
 }
 
 _NAME = re.compile(r'[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)?')

@@ -1,0 +1,76 @@
+"""What a metric is: a number, a video or a text. Shared by the loggers."""
+
+import math
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dv3 import errors
+
+
+class Values(NamedTuple):
+  """The metrics of one write, sorted by what they are.
+
+  Attributes:
+    numbers: {name: int or float}, not finite ones included.
+    videos: {name: [T, Y, X, ch] uint8, ch 1 (grey) or 3 (RGB)}.
+    texts: {name: str}.
+  """
+
+  numbers: dict[str, int | float]
+  videos: dict[str, np.ndarray]
+  texts: dict[str, str]
+
+
+def split(metrics: dict[str, Any]) -> Values:
+  """Sorts metrics by what they are.
+
+  Args:
+    metrics: {name: value}. A value is a str, a number (of Python or NumPy, or
+      anything with `.numpy()`), or a video: [T, Y, X, ch], uint8 in [0, 255]
+      or floats in [0, 1], grey (ch = 1) or RGB (ch = 3).
+
+  Returns:
+    The same, as plain Python numbers and uint8 videos.
+
+  Raises:
+    ValueError: if a value is none of these.
+  """
+  result = Values({}, {}, {})
+  for name, value in metrics.items():
+    if isinstance(value, str):
+      result.texts[name] = value
+      continue
+    array = np.asarray(value.numpy() if hasattr(value, 'numpy') else value)
+    if array.ndim == 0:
+      whole = np.issubdtype(array.dtype, np.integer)
+      result.numbers[name] = int(array) if whole else float(array)
+    elif array.ndim == 4 and array.shape[-1] in (1, 3) and array.size:
+      result.videos[name] = to_uint8(array)
+    else:
+      raise ValueError(
+          f'metric {name!r} has shape {array.shape}: metrics are scalars, '
+          'strings, or videos [T, Y, X, ch] with 1 or 3 channels')
+  return result
+
+
+def to_uint8(video: np.ndarray) -> np.ndarray:
+  """Returns pixels as uint8; floats in [0, 1] are scaled, NaN becomes 0."""
+  if video.dtype == np.uint8:
+    return video
+  pixels = np.nan_to_num(video.astype(np.float32), nan=0.0)
+  return np.rint(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def finite_or_none(value: int | float) -> int | float | None:
+  """Returns None for NaN and infinities, which strict JSON does not know."""
+  return value if math.isfinite(value) else None
+
+
+def write_error(path: str | os.PathLike, error: OSError) -> errors.UserError:
+  """Returns the one-line error for a file that cannot be written."""
+  return errors.UserError(
+      f'cannot write {os.fspath(path)}: {error.strerror or error}; free some '
+      'space there or mend its permissions, then start the same command '
+      'again: the run resumes at its last checkpoint')

@@ -1,0 +1,47 @@
+"""Videos as files that anyone can open."""
+
+import os
+import pathlib
+import re
+
+from dv3 import interfaces
+from dv3 import registry
+from dv3.loggers import gif
+from dv3.loggers import values
+
+
+@registry.register('logger', 'video')
+class Videos(interfaces.Logger):
+  """Writes videos to `videos/<name>-<env steps, 12 digits>.gif`.
+
+  Slashes in names become dots. A file appears whole or not at all.
+
+  Args:
+    logdir: the run's folder.
+    frames_per_second: shown speed.
+  """
+
+  def __init__(
+      self, *, logdir: str | os.PathLike, frames_per_second: float = 10.0):
+    self._folder = pathlib.Path(logdir) / 'videos'
+    self._frames_per_second = frames_per_second
+
+  def write(self, step, metrics):
+    for name, video in values.split(metrics).videos.items():
+      data = gif.encode(video, self._frames_per_second)
+      stem = re.sub(r'[^\w.-]+', '_', name.replace('/', '.'))
+      path = self._folder / f'{stem}-{int(step):012d}.gif'
+      beside = path.with_suffix('.tmp')
+      try:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        os.replace(beside, path)
+      except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise values.write_error(path, error) from error
+
+  def truncate(self, step):
+    for path in self._folder.glob('*.gif'):
+      match = re.search(r'-(\d{12})\.gif$', path.name)
+      if match and int(match.group(1)) > step:
+        path.unlink()

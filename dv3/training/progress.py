@@ -1,0 +1,67 @@
+"""Where the run stands: rates of the last minute, return, time left."""
+
+import collections
+import time
+
+from dv3 import types
+
+
+class Progress:
+  """Follows the counters of a run for the live progress line.
+
+    progress = Progress(budget=50_000, env_steps=0, updates=0)
+    progress.episode(episode)
+    terminal.progress(env_steps, progress.status(env_steps, updates))
+
+  Args:
+    budget: env steps of the whole run.
+    env_steps: env steps at the start, or at the checkpoint that was resumed.
+    updates: optimizer steps likewise.
+    window_seconds: the rates are means over this time.
+    episodes: the return is the mean of so many last episodes.
+  """
+
+  def __init__(
+      self, budget: int, env_steps: int = 0, updates: int = 0, *,
+      window_seconds: float = 60.0, episodes: int = 10):
+    self._budget = budget
+    self._window = window_seconds
+    self._scores = collections.deque(maxlen=episodes)
+    self._samples = collections.deque([(time.monotonic(), env_steps, updates)])
+
+  def episode(self, episode: types.Episode) -> None:
+    """Takes in a finished episode."""
+    self._scores.append(episode.score)
+
+  def status(self, env_steps: int, updates: int) -> dict[str, float]:
+    """Returns where the run stands; cheap enough for every loop.
+
+    Args:
+      env_steps: env steps so far.
+      updates: optimizer steps so far.
+
+    Returns:
+      {name: number}: `budget_env_steps`, `updates`, `env_steps_per_second`,
+      `updates_per_second`; `return` once an episode ended; `seconds_left` once
+      env steps have been made.
+    """
+    now = time.monotonic()
+    samples = self._samples
+    while len(samples) > 1 and samples[1][0] <= now - self._window:
+      samples.popleft()  # The oldest that stays is just outside the window.
+    then, old_env_steps, old_updates = samples[0]
+    if now - samples[-1][0] >= self._window / 60:
+      samples.append((now, env_steps, updates))
+    elapsed = max(now - then, 1e-9)
+    rate = (env_steps - old_env_steps) / elapsed
+    status = {
+        'budget_env_steps': self._budget,
+        'updates': updates,
+        'env_steps_per_second': rate,
+        'updates_per_second': (updates - old_updates) / elapsed,
+    }
+    if self._scores:
+      status['return'] = sum(self._scores) / len(self._scores)
+    if rate > 0:
+      status['seconds_left'] = max(self._budget - env_steps, 0) / rate
+    return status
