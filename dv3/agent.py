@@ -3,6 +3,7 @@
 import functools
 from typing import Any, Callable, NamedTuple
 
+import gin
 import tensorflow as tf
 
 from dv3 import errors
@@ -53,6 +54,7 @@ class Outputs(NamedTuple):
   per_step: tf.Tensor
 
 
+@gin.register('Agent', module='dv3')
 class Agent(tf.Module):
   """DreamerV3, assembled from swappable parts.
 
@@ -113,6 +115,7 @@ class Agent(tf.Module):
     pick = lambda choice, kind, name, **kw: choice or functools.partial(
         registry.get(kind, name), **kw)
     self.obs_spec = types.freeze(obs_spec)
+    self.compute_dtype = compute_dtype
     self.codec = inputs.ActionCodec(action_spec)
     self.imagination_horizon = imagination_horizon
     self.discount = 1.0 - 1.0 / discount_horizon

@@ -1,0 +1,46 @@
+"""dv3-eval: plays episodes with the agent of a run."""
+
+import json
+
+from absl import flags
+
+from dv3 import errors
+from dv3.bin import app
+
+FLAGS = flags.FLAGS
+_EPISODES = flags.DEFINE_integer(
+    'episodes', 10, 'Episodes to play to their end.', lower_bound=1)
+_JSON = flags.DEFINE_bool('json', False, 'Print one JSON line.')
+_LIKELIEST = flags.DEFINE_bool(
+    'likeliest', False, 'Take the likeliest actions in place of samples.')
+
+
+def main(argv):
+  """Evaluates the newest checkpoint of --logdir."""
+  del argv
+  if not FLAGS.logdir:
+    raise errors.UserError('no run was named; give --logdir=runs/<name>')
+  import gin
+
+  from dv3 import config
+  config.load(FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin)
+  result = gin.get_configurable('dv3.evaluate')(
+      logdir=FLAGS.logdir, episodes=_EPISODES.value,
+      seed=1 if FLAGS.seed is None else FLAGS.seed,
+      likeliest=_LIKELIEST.value)
+  if _JSON.value:
+    print(json.dumps(result))
+    return
+  print(
+      f'return {result["mean_return"]:.2f} +- {result["std_return"]:.2f}, '
+      f'length {result["mean_length"]:.1f} over {result["episodes"]} episodes '
+      f'at {result["env_steps"]:,} env steps')
+
+
+def run():
+  """The console script."""
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,78 @@
+"""dv3-train: trains an agent, or goes on with a run."""
+
+import os
+import pathlib
+
+from absl import flags
+
+from dv3.bin import app
+
+FLAGS = flags.FLAGS
+_DRY_RUN = flags.DEFINE_bool(
+    'dry_run', False,
+    'Only build the agent, print one JSON line about it, and exit.')
+
+
+def default_logdir(gin_files) -> str:
+  """Returns runs/<name of the last configuration file>."""
+  name = pathlib.Path(gin_files[-1]).stem if gin_files else 'run'
+  return os.path.join('runs', name)
+
+
+def _configure(logdir):
+  """Parses the configuration, and checks it against a run to resume."""
+  from dv3 import config
+  params = list(FLAGS.gin_param)
+  if FLAGS.seed is not None:
+    params.append(f'train.seed = {FLAGS.seed}')
+  exists = logdir and os.path.exists(os.path.join(logdir, config.FILE_NAME))
+  if not exists:
+    return config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+  old = config.load(logdir, plugins=FLAGS.plugin)
+  if FLAGS.gin_file:
+    new = config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+  elif params:
+    new = config.load(logdir, params, FLAGS.plugin)
+  else:
+    return old
+  config.require_resumable(old, new)
+  for difference in config.compare(old, new):
+    print(f'{difference.name}: {difference.old} becomes {difference.new}')
+  return new
+
+
+def main(argv):
+  """Trains with the configuration that the flags name."""
+  del argv
+  logdir = FLAGS.logdir
+  if not logdir and not _DRY_RUN.value:
+    logdir = default_logdir(FLAGS.gin_file)
+  configuration = _configure(logdir)
+  import gin
+
+  from dv3 import config
+  from dv3.training import trainer
+  train = gin.get_configurable('dv3.train')
+  if _DRY_RUN.value:
+    trainer.print_summary(train(logdir=None, dry_run=True))
+    return
+  configuration.save(logdir)
+  for name in configuration.unused:
+    print(f'not used: {name}')
+  print(f'run directory: {os.path.abspath(logdir)}')
+  result = train(
+      logdir=logdir, config_text=configuration.file_text(),
+      on_built=lambda: config.save_operative(logdir))
+  done = f'stopped by {result["stopped"]}' if result['stopped'] else 'finished'
+  print(
+      f'{done} at {result["env_steps"]:,} env steps, '
+      f'{result["updates"]:,} updates: {os.path.abspath(logdir)}')
+
+
+def run():
+  """The console script."""
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()

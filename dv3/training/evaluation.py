@@ -1,0 +1,66 @@
+"""Evaluation of a run's newest checkpoint."""
+
+import json
+import pathlib
+from typing import Any, Callable
+
+import gin
+import numpy as np
+
+from dv3 import errors
+from dv3.training import checkpoints as checkpoints_lib
+from dv3.training import policy as policy_lib
+from dv3.training import run
+
+
+@gin.register('evaluate', module='dv3')
+def evaluate(
+    *, logdir: str, agent: Callable, env: Callable, collector: Callable,
+    episodes: int = 10, seed: int = 1, likeliest: bool = False
+) -> dict[str, Any]:
+  """Plays episodes with the agent of a run's newest whole checkpoint.
+
+  Args:
+    logdir: the run directory.
+    agent: factory (obs_spec, action_spec), as in training.
+    env: factory of the environment's `types.Recipe`.
+    collector: factory (env, seed).
+    episodes: how many episodes to play to their end.
+    seed: of environments and sampled actions.
+    likeliest: whether to take the likeliest actions in place of samples.
+
+  Returns:
+    {'mean_return', 'std_return', 'returns', 'mean_length', 'lengths',
+    'env_steps', 'episodes', 'seed'}; returns are sums of rewards in
+    environment units, `env_steps` is the checkpoint's age.
+
+  Raises:
+    UserError: if the run has no whole checkpoint.
+  """
+  folder = checkpoints_lib.Checkpoints(
+      pathlib.Path(logdir) / 'checkpoints').latest()
+  if folder is None:
+    raise errors.UserError(
+        f'{logdir} has no whole checkpoint yet; train first, or check --logdir')
+  run.seed_everything(seed)
+  collector_ = collector(env=env(), seed=seed)
+  try:
+    agent_ = agent(
+        obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
+    agent_.build()
+    checkpoints_lib.read_variables(folder, agent=agent_)
+    policy = policy_lib.Policy(agent_, seed=seed, mode=likeliest)
+    played = collector_.evaluate(policy, episodes)
+  finally:
+    collector_.close()
+  returns = [episode.score for episode in played]
+  lengths = [episode.length for episode in played]
+  summary = json.loads((folder / 'summary.json').read_text())
+  return {
+      'mean_return': float(np.mean(returns)),
+      'std_return': float(np.std(returns)),
+      'returns': [float(x) for x in returns],
+      'mean_length': float(np.mean(lengths)),
+      'lengths': [int(x) for x in lengths],
+      'env_steps': summary['env_steps'], 'episodes': len(returns),
+      'seed': seed}

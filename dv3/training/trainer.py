@@ -1,0 +1,244 @@
+"""The outer loop: collect, learn, act on the results."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any, Callable
+
+import gin
+
+from dv3 import errors
+from dv3 import registry
+from dv3 import types
+from dv3.replay import replay as replay_lib
+from dv3.training import checkpoints as checkpoints_lib
+from dv3.training import distribution as distribution_lib
+from dv3.training import metrics as metrics_lib
+from dv3.training import open_loop
+from dv3.training import policy as policy_lib
+from dv3.training import progress as progress_lib
+from dv3.training import run
+from dv3.training import step
+
+_FLAGS = {
+    'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
+    'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
+
+
+@gin.register('train', module='dv3')
+def train(
+    *, logdir: str | None, agent: Callable, env: Callable,
+    collector: Callable, optimizers: tuple, env_steps: int,
+    replayed_steps_per_env_step: float, sampler: Callable | None = None,
+    loggers: tuple = (), seed: int = 0, batch_size: int = 16,
+    batch_length: int = 64, replay_context: int = 1,
+    replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
+    online_queue: bool = True, distribution: str = 'single',
+    replicas: int = 0, jit_compile: bool = False,
+    save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
+    video_every_seconds: float = 300.0, keep_checkpoints: int = 2,
+    config_text: str = '', on_built: Callable | None = None,
+    dry_run: bool = False) -> dict[str, Any]:
+  """Trains an agent, or goes on with what `logdir` holds.
+
+  Args:
+    logdir: the run directory; None only with `dry_run`.
+    agent: factory (obs_spec, action_spec).
+    env: factory that returns the environment's `types.Recipe`.
+    collector: factory (env, seed).
+    optimizers: (name, parts, factory) of each group; see `step.make_groups`.
+    env_steps: budget, counted over all environments.
+    replayed_steps_per_env_step: the train ratio.
+    sampler: factory (capacity) of the replay sampler; uniform by default.
+    loggers: factories (logdir).
+    seed: of weights, policy, training and environments.
+    batch_size: sequences a batch, over all replicas.
+    batch_length: trained steps a sequence, T.
+    replay_context: steps before them whose stored latent starts them, K.
+    replay_capacity: steps that replay holds at most.
+    replay_chunk_steps: steps a file of replay holds.
+    online_queue: whether fresh sequences are trained on first.
+    distribution: see `distribution.make_strategy`.
+    replicas: likewise.
+    jit_compile: whether XLA compiles loss and gradients.
+    save_every_seconds: wall time between checkpoints.
+    log_every_seconds: wall time between metrics.
+    video_every_seconds: wall time between open-loop videos; 0 for none.
+    keep_checkpoints: how many checkpoints stay.
+    config_text: the configuration, kept in every checkpoint.
+    on_built: called once after the first update, for what exists only then.
+    dry_run: only builds the agent, and returns what it found.
+
+  Returns:
+    With `dry_run`, the summary that `dv3-train --dry_run` prints, else
+    {'env_steps', 'updates', 'stopped'}.
+
+  Raises:
+    UserError: for what the user can mend; see the messages.
+  """
+  strategy = distribution_lib.make_strategy(distribution, replicas)
+  run.seed_everything(seed)
+  recipe = env()
+  collector_ = collector(env=recipe, seed=seed)
+  try:
+    with strategy.scope():
+      agent_ = agent(
+          obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
+      agent_.build()
+    specs = {
+        **collector_.obs_spec, **collector_.action_spec, **_FLAGS,
+        **agent_.latent_spec}
+    capacity = int(min(replay_capacity, env_steps * 1.02 + 1000))
+    summary = summarize(
+        agent_, strategy, specs, capacity, replay_chunk_steps,
+        replayed_steps_per_env_step / (batch_size * batch_length))
+    if dry_run:
+      return summary
+    sampler = sampler or registry.get('sampler', 'uniform')
+    path = pathlib.Path(logdir)
+    replay = replay_lib.Replay(
+        specs, capacity=capacity, length=batch_length, context=replay_context,
+        sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
+        online=online_queue, seed=seed, directory=path / 'replay')
+    with strategy.scope():
+      update = step.Update(
+          agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
+    return _loop(
+        path=path, update=update, collector=collector_, replay=replay,
+        policy=policy_lib.Policy(agent_, seed=seed),
+        loggers=[factory(logdir=logdir) for factory in loggers],
+        report=open_loop.OpenLoop(agent_, seed=seed),
+        feed=run.Feed(replay, batch_size),
+        credit=run.Credit(summary['updates_per_env_step']),
+        checkpoints=checkpoints_lib.Checkpoints(
+            path / 'checkpoints', keep=keep_checkpoints),
+        env_steps=env_steps, warm_items=batch_size * batch_length,
+        save_every_seconds=save_every_seconds,
+        log_every_seconds=log_every_seconds,
+        video_every_seconds=video_every_seconds,
+        config_text=config_text, on_built=on_built)
+  finally:
+    collector_.close()
+
+
+def summarize(
+    agent, strategy, specs, capacity, chunk_steps, updates_per_env_step
+) -> dict[str, Any]:
+  """Returns the JSON summary of `dv3-train --dry_run`."""
+  return {
+      'parameters': run.parameter_counts(agent),
+      'replay_bytes': replay_lib.projected_bytes(
+          specs, capacity, chunk_steps=chunk_steps),
+      'updates_per_env_step': updates_per_env_step,
+      'device': distribution_lib.describe(strategy),
+      'dtype': agent.compute_dtype}
+
+
+def _loop(
+    *, path, update, collector, replay, policy, loggers, report, feed, credit,
+    checkpoints, env_steps, warm_items, save_every_seconds, log_every_seconds,
+    video_every_seconds, config_text, on_built):
+  """Runs until the budget is spent or a signal asks to stop."""
+  parts = {
+      'update': update, 'replay': replay, 'collector': collector,
+      'feed': feed, 'credit': credit}
+  folder = checkpoints.latest()
+  if folder is not None:
+    run.restore(folder, **parts)
+    for logger in loggers:
+      logger.truncate(collector.env_steps)
+  stop = run.Stop()
+  stop.install()
+  counters = lambda: {
+      'env_steps': collector.env_steps, 'updates': int(update.updates)}
+  meter = metrics_lib.Metrics(**counters())
+  progress = progress_lib.Progress(env_steps, **counters())
+  clocks = {
+      name: run.Clock(seconds, time.monotonic) for name, seconds in (
+          ('save', save_every_seconds), ('log', log_every_seconds),
+          ('video', video_every_seconds))}
+
+  def save():
+    with meter.section('save'):
+      checkpoints.save(collector.env_steps, lambda folder: run.save(
+          folder, config_text=config_text, **parts))
+      replay.prune([x / 'replay' for x in checkpoints.all()])
+
+  def log():
+    values = meter.result(**counters())
+    for logger in loggers:
+      logger.write(collector.env_steps, values)
+      logger.flush()
+
+  batch = None
+  while collector.env_steps < env_steps and not stop.requested:
+    before = collector.env_steps
+    with meter.section('collect'):
+      episodes = collector.run(policy, replay.add, 1)
+    for episode in episodes:
+      meter.episode(episode)
+      progress.episode(episode)
+      for logger in loggers:
+        logger.episode(episode)
+    if len(replay) >= warm_items:
+      credit.earn(collector.env_steps - before)
+    while credit.spend() and not stop.requested:
+      batch = _learn(update, replay, feed, meter, path)
+      if on_built is not None:
+        on_built()
+        on_built = None
+    status = progress.status(**counters())
+    for logger in loggers:
+      logger.progress(collector.env_steps, status)
+    if clocks['log'].due():
+      log()
+    if batch is not None and report.keys and clocks['video'].due():
+      with meter.section('video'):
+        videos = report(batch)
+        for logger in loggers:
+          logger.write(collector.env_steps, {
+              f'open_loop/{key}': value for key, value in videos.items()})
+    if clocks['save'].due():
+      save()
+  if batch is not None and report.keys:
+    for logger in loggers:
+      logger.write(collector.env_steps, {
+          f'open_loop/{key}': value for key, value in report(batch).items()})
+  log()
+  save()
+  for logger in loggers:
+    logger.close()
+  return {
+      'env_steps': collector.env_steps, 'updates': int(update.updates),
+      'stopped': stop.requested}
+
+
+def _learn(update, replay, feed, meter, path):
+  """Runs one update and hands its latents and losses back to replay."""
+  with meter.section('sample'):
+    batch = feed.take()
+  arrays = {k: v for k, v in batch.items() if k not in ('stepid', 'item')}
+  with meter.section('update'):
+    losses, metrics, entries, per_step = update(arrays)
+  feed.settle()
+  run.check_finite(losses, metrics, batch, update, path)
+  with meter.section('write_back'):
+    replay.write_latents(batch['stepid'], entries)
+    replay.update_sampler(batch['item'], {'loss': per_step})
+  meter.add({f'loss/{k}': v for k, v in losses.items()})
+  meter.add({f'train/{k}': v for k, v in metrics.items()})
+  return batch
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+  """Prints the dry run's JSON line.
+
+  Raises:
+    UserError: after the line, if replay cannot fit in memory.
+  """
+  print(json.dumps(summary))
+  sys.stdout.flush()
+  shortage = replay_lib.shortage(summary['replay_bytes'])
+  if shortage:
+    raise errors.UserError(shortage)
