@@ -13,7 +13,6 @@ point, a plugin or an import (see `plugins.py`).
 Each component is also a gin name, `<kind>.<name>`. A direct call ignores gin.
 """
 
-import functools
 import importlib
 import os
 import re
@@ -24,8 +23,8 @@ from typing import Any, NamedTuple
 from dv3 import errors
 from dv3 import nearest
 from dv3 import plugins
+from dv3 import recipes
 from dv3 import signatures
-from dv3 import types
 
 KINDS = (
     'encoder', 'decoder', 'core', 'head', 'loss', 'balancer', 'optimizer',
@@ -179,7 +178,7 @@ def _enter_gin(kind: str, name: str, factory: Callable) -> None:
   module, _, short = f'{kind}.{name}'.rpartition('.')
   target = factory
   if kind in RECIPE_KINDS:
-    target = _recipe_factory(kind, name, factory)
+    target = recipes.function(kind, name, factory)
   # Duplicates were judged already, and a component may be imported when the
   # configuration is locked; `register` minds neither.
   interactive = gin.config._INTERACTIVE_MODE
@@ -190,39 +189,6 @@ def _enter_gin(kind: str, name: str, factory: Callable) -> None:
     finally:
       if not interactive:
         gin.exit_interactive_mode()
-
-
-def _recipe_factory(kind: str, name: str, factory: Callable) -> Callable:
-  """Returns a function of the same signature that returns a Recipe."""
-  signature = signatures.signature(factory)
-
-  def recipe(**kwargs):
-    missing = [
-        p.name for p in signature.parameters.values()
-        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
-        and p.name not in kwargs]
-    if missing:
-      raise errors.UserError(
-          f'{kind}.{name} needs {", ".join(missing)}; bind it, for example '
-          f"--gin_param='{kind}.{name}.{missing[0]} = ...'")
-    return types.Recipe(kind, name, kwargs, _plugins_for(factory))
-
-  functools.update_wrapper(recipe, factory, assigned=(
-      '__module__', '__name__', '__qualname__', '__doc__'), updated=())
-  del recipe.__wrapped__  # gin would look through it, at the class.
-  recipe.__signature__ = signature
-  return recipe
-
-
-def _plugins_for(factory: Callable) -> tuple[str, ...]:
-  """Returns what a worker must load before it can build a component."""
-  result = plugins.loaded()
-  module = factory.__module__
-  root = module.partition('.')[0]
-  known = root in ('dv3', '__main__', '__mp_main__') or module in result
-  if known or module.startswith(plugins.FILE_PREFIX):
-    return result
-  return (*result, module)
 
 
 def get(kind: str, name: str) -> Any:

@@ -89,14 +89,14 @@ def arguments(kind: str, factory: Callable) -> tuple[Argument, ...]:
   return tuple(
       Argument(
           name=p.name,
-          type='' if p.annotation is _NO_DEFAULT else _type_text(p.annotation),
+          type='' if p.annotation is _NO_DEFAULT else type_text(p.annotation),
           default=None if p.default is _NO_DEFAULT else _default(p.default),
           given=p.name in given(kind))
       for p in signature(factory).parameters.values()
       if p.kind is not p.VAR_KEYWORD)
 
 
-def _type_text(annotation) -> str:
+def type_text(annotation) -> str:
   """Returns an annotation as one would write it."""
   if isinstance(annotation, str):
     return annotation
@@ -171,13 +171,41 @@ def _defines(cls: type, method: str) -> bool:
   """
   for base in cls.__mro__:
     if method in base.__dict__:
-      framework = base.__module__.partition('.')[0] in _FRAMEWORKS
-      empty = framework and base.__name__ in ('Layer', 'Module')
+      empty = _is_framework(base) and base.__name__ in ('Layer', 'Module')
       return not empty and not getattr(
           base.__dict__[method], '__required__', False)
   return False
 
 
+def _is_framework(cls: type) -> bool:
+  """Returns whether a class is one of Keras or TensorFlow."""
+  return cls.__module__.partition('.')[0] in _FRAMEWORKS
+
+
 def doc(factory: Callable) -> str:
   """Returns the factory's own docstring, without indentation."""
   return inspect.cleandoc(factory.__doc__ or '')
+
+
+def accepted(factory: Callable) -> frozenset[str] | None:
+  """Returns the argument names that a factory accepts, None if any.
+
+  `**kwargs` of a class is taken to go to the next constructor in the order of
+  resolution; those of a Keras Layer are known to be closed.
+  """
+  if not inspect.isclass(factory):
+    parameters = signature(factory).parameters.values()
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return None if is_open else frozenset(p.name for p in parameters)
+  names: set[str] = set()
+  for base in factory.__mro__:
+    if '__init__' not in base.__dict__ and '__new__' not in base.__dict__:
+      continue
+    if base is object:
+      return frozenset(names)
+    parameters = list(signature(base).parameters.values())
+    names.update(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+    closed = not any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if closed or (base.__name__ == 'Layer' and _is_framework(base)):
+      return frozenset(names)
+  return None

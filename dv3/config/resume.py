@@ -1,0 +1,102 @@
+"""Which bindings may change when a run is resumed."""
+
+import fnmatch
+import inspect
+from typing import NamedTuple
+
+from dv3 import errors
+from dv3.config import checks
+from dv3.config import configuration
+from dv3.config import names
+from dv3.config import reader
+
+MAY_CHANGE = {
+    'train.env_steps': 'the budget',
+    'train.*_every_seconds': 'intervals of checkpoints, metrics and videos',
+    'train.keep_checkpoints': 'how many checkpoints stay',
+    'train.loggers': 'where metrics go',
+    'logger.*': 'how metrics are written',
+    'collector.*.num_envs': 'the number of environments',
+    'train.seed': 'the seed: draws from here on differ',
+    'train.distribution': 'the devices: they do not change the result',
+    'train.replicas': 'the number of devices: likewise',
+    'train.jit_compile': 'compilation: it changes rounding only',
+    'evaluate.*': 'evaluation, which training does not see',
+}
+"""Patterns of parameters that may change, and what they are. `docs/resume.md`
+shows this table; everything else is refused with the difference."""
+
+
+class Difference(NamedTuple):
+  """One parameter that differs between two configurations.
+
+  Attributes:
+    name: its full name, without gin's module of `train` and `evaluate`.
+    old: its value in the first as gin text, macros expanded; a default where
+      nothing binds it, 'unset' where the part is not used or has no default.
+    new: its value in the second.
+    allowed: whether it may change on resume.
+  """
+
+  name: str
+  old: str
+  new: str
+  allowed: bool
+
+
+def compare(
+    old: configuration.Config, new: configuration.Config) -> list[Difference]:
+  """Returns how two configurations differ, sorted by name.
+
+  Only parameters count that what is chosen uses, and only by what they amount
+  to: macros are expanded, and a default is the same as a binding of its value.
+  """
+  before, after = _effective(old), _effective(new)
+  result = []
+  for key in sorted(before.keys() | after.keys()):
+    values = [
+        repr(side[key]) if key in side else _default(key)
+        for side in (before, after)]
+    if values[0] != values[1]:
+      name = _name(key)
+      result.append(Difference(name, *values, _may_change(name)))
+  return result
+
+
+def require_resumable(
+    old: configuration.Config, new: configuration.Config) -> None:
+  """Raises UserError if a run of `old` cannot go on with `new`."""
+  refused = [d for d in compare(old, new) if not d.allowed]
+  if refused:
+    listed = '; '.join(f'{d.name} was {d.old}, is {d.new}' for d in refused)
+    raise errors.UserError(
+        f'the run was made by another configuration: {listed}. Choose another '
+        '--logdir, or leave these as they were (docs/resume.md lists what may '
+        'change)')
+
+
+def _effective(config: configuration.Config) -> dict[tuple, object]:
+  """Returns the expanded values of the parameters that are used."""
+  bindings = config.bindings
+  use = checks.reach(bindings, config.roots)
+  idle = {b.key for b in checks.unused(bindings, use)}
+  return {
+      key: reader.expand(b.value, bindings.macros)
+      for key, b in bindings.parameters.items() if key not in idle}
+
+
+def _default(key: tuple[str, str, str]) -> str:
+  _, selector, argument = key
+  value = names.default(selector, argument)
+  return 'unset' if value is inspect.Parameter.empty else repr(value)
+
+
+def _name(key: tuple[str, str, str]) -> str:
+  scope, selector, argument = key
+  prefix = f'{scope}/' if scope else ''
+  return f'{prefix}{selector.removeprefix("dv3.")}.{argument}'
+
+
+def _may_change(name: str) -> bool:
+  bare = name.rpartition('/')[2]
+  return any(fnmatch.fnmatchcase(bare, pattern) for pattern in MAY_CHANGE)

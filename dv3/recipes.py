@@ -1,0 +1,46 @@
+"""What gin calls for components that are built in worker processes.
+
+Bindings do not survive in spawned processes, so there gin does not build the
+component: it collects the resolved arguments into a picklable Recipe.
+"""
+
+import functools
+from collections.abc import Callable
+
+from dv3 import errors
+from dv3 import plugins
+from dv3 import signatures
+from dv3 import types
+
+
+def function(kind: str, name: str, factory: Callable) -> Callable:
+  """Returns a function of a factory's signature that returns its Recipe."""
+  signature = signatures.signature(factory)
+
+  def recipe(**kwargs):
+    missing = [
+        p.name for p in signature.parameters.values()
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+        and p.name not in kwargs]
+    if missing:
+      raise errors.UserError(
+          f'{kind}.{name} needs {", ".join(missing)}; bind it, for example '
+          f"--gin_param='{kind}.{name}.{missing[0]} = ...'")
+    return types.Recipe(kind, name, kwargs, _plugins_for(factory))
+
+  functools.update_wrapper(recipe, factory, assigned=(
+      '__module__', '__name__', '__qualname__', '__doc__'), updated=())
+  del recipe.__wrapped__  # gin would look through it, at the class.
+  recipe.__signature__ = signature
+  return recipe
+
+
+def _plugins_for(factory: Callable) -> tuple[str, ...]:
+  """Returns what a worker must load before it can build a component."""
+  result = plugins.loaded()
+  module = factory.__module__
+  root = module.partition('.')[0]
+  known = root in ('dv3', '__main__', '__mp_main__') or module in result
+  if known or module.startswith(plugins.FILE_PREFIX):
+    return result
+  return (*result, module)
