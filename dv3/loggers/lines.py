@@ -1,11 +1,12 @@
 """A file of JSON lines that survives kills and full disks."""
 
 import json
+import math
 import os
 import pathlib
 from typing import Any
 
-from dv3.loggers import values
+from dv3.loggers import files
 
 
 class LineFile:
@@ -14,76 +15,50 @@ class LineFile:
     lines = LineFile('scores.jsonl')
     lines.append({'step': 200, 'episode/score': 9.5})
 
-  A line goes to the operating system in one call, so a killed process loses no
-  line that `append` returned from. Opening removes what a power cut or a full
-  disk left at the end: a line without an end, or lines that are no JSON.
+  Opening removes what a power cut left at the end: a line without an end, or
+  lines that are no records. A killed process or a full disk leaves no such
+  thing, see `files.AppendFile`.
 
   Args:
     path: the file; it and its folder are made if needed.
 
   Raises:
-    UserError: (every method) if the file cannot be written; the file then ends
-      with its last whole line.
+    UserError: (every method) if the file cannot be written.
   """
 
   def __init__(self, path: str | os.PathLike):
     self._path = pathlib.Path(path)
-    try:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      self._open()
-      data = self._path.read_bytes()
-      whole = _whole(data)
-      if whole < len(data):
-        self._file.truncate(whole)
-    except OSError as error:
-      raise values.write_error(self._path, error) from error
+    data = self._path.read_bytes() if self._path.is_file() else b''
+    self._replace(data[:_whole(data)], data)
 
-  def _open(self):
-    self._file = open(self._path, 'ab', buffering=0)
+  def _replace(self, data, old):
+    """Opens the file, with other content if that differs from the old."""
+    if data != old:
+      files.write_whole(self._path, data)
+    self._file = files.AppendFile(self._path)
 
   def append(self, record: dict[str, Any]) -> None:
     """Writes one record; NaN and infinities become null."""
     record = {
-        key: values.finite_or_none(value) for key, value in record.items()}
-    line = memoryview(json.dumps(record, allow_nan=False).encode() + b'\n')
-    size = os.fstat(self._file.fileno()).st_size
-    try:
-      while line:  # A disk that fills up takes a part of the line first.
-        line = line[self._file.write(line):]
-    except OSError as error:
-      self._file.truncate(size)
-      raise values.write_error(self._path, error) from error
+        key: value if math.isfinite(value) else None
+        for key, value in record.items()}
+    self._file.write(json.dumps(record, allow_nan=False).encode() + b'\n')
 
   def truncate(self, step: int) -> None:
-    """Removes the records after `step`; kept whole if killed meanwhile."""
-    lines = self._path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if _step(line) <= step]
-    if len(kept) == len(lines):
-      return
-    beside = self._path.with_name(self._path.name + '.tmp')
-    try:
-      with open(beside, 'wb') as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-      self._file.close()
-      os.replace(beside, self._path)
-      self._open()
-    except OSError as error:
-      raise values.write_error(self._path, error) from error
+    """Removes the records after `step`."""
+    data = self._path.read_bytes()
+    kept = [
+        line for line in data.splitlines(keepends=True) if _step(line) <= step]
+    self._file.close()
+    self._replace(b''.join(kept), data)
 
   def flush(self) -> None:
     """Makes all lines survive a power cut too."""
-    try:
-      os.fsync(self._file.fileno())
-    except OSError as error:
-      raise values.write_error(self._path, error) from error
+    self._file.flush()
 
   def close(self) -> None:
     """Flushes and closes; closing twice is allowed."""
-    if not self._file.closed:
-      self.flush()
-      self._file.close()
+    self._file.close()
 
 
 def _step(line: bytes) -> float:
@@ -91,7 +66,7 @@ def _step(line: bytes) -> float:
   try:
     return json.loads(line)['step']
   except (ValueError, TypeError, KeyError):
-    return float('inf')
+    return math.inf
 
 
 def _whole(data: bytes) -> int:
@@ -99,7 +74,7 @@ def _whole(data: bytes) -> int:
   end = data.rfind(b'\n') + 1
   while end:
     start = data.rfind(b'\n', 0, end - 1) + 1
-    if _step(data[start:end]) < float('inf'):
+    if _step(data[start:end]) < math.inf:
       break
     end = start
   return end

@@ -14,6 +14,7 @@ from tensorboard.summary.writer import record_writer
 
 from dv3 import interfaces
 from dv3 import registry
+from dv3.loggers import files
 from dv3.loggers import gif
 from dv3.loggers import values
 
@@ -60,40 +61,30 @@ class TensorBoard(interfaces.Logger):
               dtype=types_pb2.DT_STRING, string_val=[text.encode()]))
     if summary.value:
       self._add(event_pb2.Event(step=int(step), summary=summary))
-      self.flush()  # A write is rare; readers see it at once.
 
   def truncate(self, step):
     self._add(event_pb2.Event(
         step=int(step) + 1,
         session_log=event_pb2.SessionLog(
             status=event_pb2.SessionLog.START)))
-    self.flush()
 
   def flush(self):
-    try:
-      if self._file:
-        self._file.flush()
-    except OSError as error:
-      raise values.write_error(self._path, error) from error
+    if self._file:
+      self._file.flush()
 
   def close(self):
     if self._file:
-      self.flush()
       self._file.close()
       self._file = None
 
   def _add(self, event):
     """Appends one event; opens the file before the first one."""
-    try:
-      if self._file is None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self._path.exists()
-        self._file = open(self._path, 'ab')
-        if new:
-          self._record(event_pb2.Event(file_version='brain.Event:2'))
-      self._record(event)
-    except OSError as error:
-      raise values.write_error(self._path, error) from error
+    if self._file is None:
+      new = not self._path.exists()
+      self._file = files.AppendFile(self._path)
+      if new:
+        self._record(event_pb2.Event(file_version='brain.Event:2'))
+    self._record(event)
 
   def _record(self, event):
     event.wall_time = time.time()

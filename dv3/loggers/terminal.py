@@ -36,6 +36,7 @@ class Terminal(interfaces.Logger):
     self._interval = refresh_seconds if self._live else plain_seconds
     self._next = 0.0
     self._pending = None
+    self._shown = False
     self._losses = ''
 
   def write(self, step, metrics):
@@ -59,9 +60,9 @@ class Terminal(interfaces.Logger):
   def close(self):
     """Shows the final state and ends the line."""
     self._show()
-    if self._live:
+    if self._live and self._shown:
       self._print('\n')
-      self._live = False
+      self._shown = False
 
   def _show(self):
     if self._pending is None:
@@ -69,7 +70,7 @@ class Terminal(interfaces.Logger):
     parts = describe(*self._pending)
     if len(self._losses) <= 60:
       parts.append(self._losses)
-    self._pending = None
+    self._pending, self._shown = None, True
     if self._live:
       columns = shutil.get_terminal_size().columns
       self._print('\r\x1b[K' + fit(parts, columns - 1))

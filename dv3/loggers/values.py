@@ -1,12 +1,8 @@
 """What a metric is: a number, a video or a text. Shared by the loggers."""
 
-import math
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from dv3 import errors
 
 
 class Values(NamedTuple):
@@ -61,16 +57,3 @@ def to_uint8(video: np.ndarray) -> np.ndarray:
     return video
   pixels = np.nan_to_num(video.astype(np.float32), nan=0.0)
   return np.rint(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
-def finite_or_none(value: int | float) -> int | float | None:
-  """Returns None for NaN and infinities, which strict JSON does not know."""
-  return value if math.isfinite(value) else None
-
-
-def write_error(path: str | os.PathLike, error: OSError) -> errors.UserError:
-  """Returns the one-line error for a file that cannot be written."""
-  return errors.UserError(
-      f'cannot write {os.fspath(path)}: {error.strerror or error}; free some '
-      'space there or mend its permissions, then start the same command '
-      'again: the run resumes at its last checkpoint')

@@ -6,6 +6,7 @@ import re
 
 from dv3 import interfaces
 from dv3 import registry
+from dv3.loggers import files
 from dv3.loggers import gif
 from dv3.loggers import values
 
@@ -31,14 +32,7 @@ class Videos(interfaces.Logger):
       data = gif.encode(video, self._frames_per_second)
       stem = re.sub(r'[^\w.-]+', '_', name.replace('/', '.'))
       path = self._folder / f'{stem}-{int(step):012d}.gif'
-      beside = path.with_suffix('.tmp')
-      try:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        os.replace(beside, path)
-      except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise values.write_error(path, error) from error
+      files.write_whole(path, data)
 
   def truncate(self, step):
     for path in self._folder.glob('*.gif'):
