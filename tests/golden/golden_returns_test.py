@@ -165,7 +165,7 @@ def test_returns_critic_replay(case):
   logits, slow_logits = get('repl', 'value_logits', 'slow_value_logits')
   reward, boot = get('repl', 'rew', 'boot')
   last, term = (
-      tf.constant(DATA[f'repl/{n}']) > 0 for n in ('last', 'term'))
+      tf.constant(DATA[f'repl/{n}'].astype(bool)) for n in ('last', 'term'))
   bins = DATA['imag/bins']
   dream = losses.Imagined(
       *[None] * 8, returns=tf.reshape(boot, [-1, 1]))

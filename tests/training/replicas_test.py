@@ -1,0 +1,26 @@
+"""The law of replicas: N with batch B / N are one with batch B."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def test_two_replicas_compute_what_one_computes():
+  environment = {
+      **os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3',
+      'PYTHONPATH': os.pathsep.join([str(FOLDER.parents[1]), str(FOLDER)])}
+  result = subprocess.run(
+      [sys.executable, str(FOLDER / 'replicas_program.py')],
+      env=environment, capture_output=True, text=True, check=False)
+  assert result.returncode == 0, result.stderr[-3000:]
+  found = json.loads(result.stdout.splitlines()[-1])
+  assert found['names_equal']
+  assert found['compared'] > 50
+  assert found['replicas_equal']
+  # LaProp's first steps are signs of gradients; rounding moves few of them.
+  assert found['losses'] < 1e-3, found
+  assert found['variables'] < 1e-3, found

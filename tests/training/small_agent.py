@@ -1,0 +1,56 @@
+"""A tiny agent and made-up batches, for tests of the training code."""
+
+import functools
+
+import numpy as np
+
+from dv3 import agent as agent_lib
+from dv3 import registry
+from dv3 import types
+
+OBS_SPEC = {
+    'vector': types.Spec((3,), 'float32'),
+    'token': types.Spec((), 'int32', (4,))}
+ACTION_SPEC = {
+    'action/move': types.Spec((2,), 'float32'),
+    'action/press': types.Spec((), 'int32', (3,))}
+
+
+def part(kind, name, **kwargs):
+  return functools.partial(registry.get(kind, name), **kwargs)
+
+
+def make(compute_dtype='float32', **kwargs):
+  """Returns an unbuilt agent of a few thousand parameters."""
+  vector = {'units': 8, 'layers': 1}
+  return agent_lib.Agent(
+      obs_spec=OBS_SPEC, action_spec=ACTION_SPEC,
+      encoder=part(
+          'encoder', 'dict', vector=part('encoder', 'mlp', **vector)),
+      decoder=part(
+          'decoder', 'dict', vector=part('decoder', 'mlp', **vector)),
+      core=part(
+          'core', 'rssm', deter=16, hidden=8, stoch=4, classes=4, blocks=4),
+      reward=part('head', 'twohot', units=8, layers=1, bins=41),
+      continuation=part('head', 'binary', units=8),
+      actor=part('head', 'actor', units=8, layers=1),
+      critic=part('head', 'twohot', units=8, layers=1, bins=41),
+      imagination_horizon=3, compute_dtype=compute_dtype, **kwargs)
+
+
+def batch(size=4, length=5, seed=0):
+  """Returns a batch of NumPy arrays as `Agent.loss` takes it."""
+  rng = np.random.default_rng(seed)
+  lead = (size, length)
+  flag = lambda share: rng.random(lead) < share
+  is_terminal = flag(0.1)
+  return {
+      'vector': rng.normal(size=(*lead, 3)).astype(np.float32),
+      'token': rng.integers(0, 4, lead).astype(np.int32),
+      'prev_action/move': rng.normal(size=(*lead, 2)).astype(np.float32),
+      'prev_action/press': rng.integers(0, 3, lead).astype(np.int32),
+      'reward': rng.normal(size=lead).astype(np.float32),
+      'is_first': flag(0.2), 'is_terminal': is_terminal,
+      'is_last': is_terminal | flag(0.1),
+      'latent/deter': rng.normal(size=(size, 16)).astype(np.float32),
+      'latent/stoch': rng.integers(0, 4, (size, 4)).astype(np.uint8)}
