@@ -232,6 +232,8 @@ def _import_ours(key: str) -> None:
     raise errors.UserError(
         f'{key} needs the package {error.name}, which is not installed; '
         f'pip install {package}') from error
+  if tuple(key.split('.')) not in _components:
+    raise LookupError(f'{TABLE[key]} does not register {key}; mend TABLE')
 
 
 def _import_announced(kind: str, name: str) -> None:
