@@ -1,5 +1,8 @@
 """TensorBoard event files, written without TensorFlow."""
 
+# The generated protocol buffers carry no types.
+# pyright: reportAttributeAccessIssue=false
+
 import os
 import pathlib
 import socket

@@ -1,0 +1,1 @@
+"""Learning curves, tables and pages from the files of finished runs."""
