@@ -117,7 +117,7 @@ def binding(macro: str) -> list[str]:
   A declaration (`NAME = %gin.REQUIRED`) gives none.
   """
   pattern = re.compile(
-      r'^' + re.escape(macro) + r'\s*=\s*(?!%gin\.REQUIRED)', re.M)
+      r'^' + re.escape(macro) + r'\s*=(?!\s*%gin\.REQUIRED)', re.M)
   found = [
       name for name in shipped_names()
       if pattern.search(read(os.path.join(shipped_folder(), name)))]

@@ -1,0 +1,133 @@
+"""Flags and errors of the binaries, each in a process of its own."""
+
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = """
+    '''A program for tests.'''
+    from absl import flags
+    from dv3 import errors
+    from dv3.bin import app
+
+    def main(argv):
+      {body}
+
+    if __name__ == '__main__':
+      app.run(main{options})
+    """
+
+
+@pytest.fixture(name='run')
+def make_run(tmp_path):
+  def run(*arguments, body='print(argv[1:])', options=''):
+    path = tmp_path / 'prog.py'
+    path.write_text(textwrap.dedent(PROGRAM).format(
+        body=textwrap.dedent(body).replace('\n', '\n  '), options=options))
+    return subprocess.run(
+        [sys.executable, str(path), *arguments], text=True,
+        capture_output=True, cwd=tmp_path, env={'PYTHONPATH': str(ROOT)})
+  return run
+
+
+def test_shared_flags(run):
+  done = run(
+      '--gin_file=a', '--gin_file=b', '--gin_param=x = 1', '--plugin=p',
+      '--logdir=here', '--seed=3', body="""
+      f = flags.FLAGS
+      print(f.gin_file, f.gin_param, f.plugin, f.logdir, f.seed, f.debug)""")
+  assert (done.returncode, done.stderr) == (0, '')
+  assert done.stdout == "['a', 'b'] ['x = 1'] ['p'] here 3 False\n"
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--gin_fil=a'], "Unknown command line flag 'gin_fil'. Did you mean: "
+                      'gin_file ?; see dv3-prog --help'),
+    (['--seed=many'], "flag --seed=many: invalid literal for int() with base "
+                      "10: 'many'; see dv3-prog --help"),
+    (['preset/x.gin'], "unexpected argument 'preset/x.gin'; every setting is a "
+                       'flag, for example --gin_file=preset/x.gin'),
+])
+def test_wrong_flags_are_one_line(run, arguments, expected):
+  done = run(*arguments)
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr == f'dv3-prog: {expected}\n'
+
+
+def test_positional_arguments_where_they_are_wanted(run):
+  assert run('a', 'b', options=', positional=True').stdout == "['a', 'b']\n"
+
+
+def test_user_error_is_one_line(run):
+  body = "raise errors.UserError('a cause;\\n a remedy')"
+  done = run(body=body)
+  assert (done.returncode, done.stderr) == (2, 'dv3-prog: a cause; a remedy\n')
+  done = run('--debug', body=body)
+  assert done.returncode == 2
+  assert 'Traceback' in done.stderr
+  assert done.stderr.endswith('\ndv3-prog: a cause; a remedy\n')
+
+
+def test_user_error_inside_a_gin_call_stays_one_line(run):
+  done = run(body="""
+      import gin
+      @gin.register('inner', module='test')
+      def inner():
+        raise errors.UserError('a cause; a remedy')
+      @gin.register('outer', module='test')
+      def outer(part):
+        part()
+      gin.parse_config('outer.part = @inner')
+      gin.get_configurable('outer')()""")
+  assert (done.returncode, done.stderr) == (2, 'dv3-prog: a cause; a remedy\n')
+
+
+def test_full_disk_is_one_line(run):
+  done = run(body="raise OSError(28, 'No space left on device', '/runs/x')")
+  assert (done.returncode, done.stderr) == (
+      2, 'dv3-prog: /runs/x: No space left on device; free space, or choose '
+      'another --logdir\n')
+
+
+def test_interrupt_is_one_line(run):
+  done = run(body='raise KeyboardInterrupt')
+  assert (done.returncode, done.stderr) == (130, 'dv3-prog: interrupted\n')
+
+
+def test_bugs_keep_their_traceback(run):
+  done = run(body='1 / 0')
+  assert done.returncode == 1
+  assert 'ZeroDivisionError' in done.stderr
+
+
+def test_exit_code_of_main(run):
+  assert run(body='return 2').returncode == 2
+
+
+def test_help(run):
+  done = run('--help')
+  assert done.returncode == 0
+  assert 'A program for tests.' in done.stdout
+  for flag in ('gin_file', 'gin_param', 'plugin', 'logdir', 'seed', 'debug'):
+    assert f'{flag}:' in done.stdout
+
+
+def test_tensorflow_is_quiet_unless_debugging(run):
+  body = 'import tensorflow; print(tensorflow.__name__)'
+  done = run(body=body)
+  assert (done.stdout, done.stderr) == ('tensorflow\n', '')
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'dv3' / 'bin').glob('*.py')), ids=lambda p: p.stem)
+def test_binaries_do_not_import_tensorflow_at_module_level(path):
+  source = (
+      f'import sys, dv3.bin.{path.stem}; print("tensorflow" in sys.modules)')
+  done = subprocess.run(
+      [sys.executable, '-c', source], text=True, capture_output=True,
+      cwd=ROOT)
+  assert done.stdout == 'False\n', done.stderr

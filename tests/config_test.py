@@ -1,0 +1,407 @@
+"""Parsing, checking, saving and loading configurations."""
+
+import pathlib
+import textwrap
+
+import gin
+import pytest
+
+from dv3 import config
+from dv3 import errors
+from dv3 import plugins
+from dv3.config import files
+
+FAKES = str(pathlib.Path(__file__).with_name('config_fakes.py'))
+ROOTS = ('fakes.learn',)
+
+SHIPPED = {
+    'base.gin': """
+        WIDTH = %gin.REQUIRED
+        STEPS = %gin.REQUIRED
+        RATIO = 32
+        learn.part = @balancer.fake.sum
+        learn.env_steps = %STEPS
+        learn.widths = (%WIDTH, 2)
+        learn.world = @env.fake.grid
+        balancer.fake.sum.factor = 2
+        balancer.fake.sum.inner = @low/normalizer.fake.range
+        low/normalizer.fake.range.low = -1.5
+        normalizer.fake.range.rate = 1e-4
+        """,
+    'size/1m.gin': 'WIDTH = 8\n',
+    'size/12m.gin': 'WIDTH = 96\n',
+    'task/grid.gin': 'STEPS = 100\nenv.fake.grid.size = 5\n',
+    'variant/other.gin': """
+        learn.part = @balancer.fake.other
+        """,
+    'preset/grid.gin': """
+        include 'base.gin'
+        include 'size/1m.gin'
+        include 'task/grid.gin'
+        """,
+}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+  """A shipped folder, a working folder, the fakes, and a clean gin."""
+  plugins.load([FAKES])
+  shipped = tmp_path / 'shipped'
+  for name, text in SHIPPED.items():
+    write(shipped / name, text)
+  work = tmp_path / 'work'
+  work.mkdir()
+  monkeypatch.chdir(work)
+  monkeypatch.setattr(files, 'shipped_folder', lambda: str(shipped))
+  known = dict(plugins._loaded)
+  yield
+  gin.clear_config()
+  plugins._loaded.clear()
+  plugins._loaded.update(known)
+
+
+def write(path, text):
+  path = pathlib.Path(path).absolute()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(textwrap.dedent(text))
+  return str(path)
+
+
+def parse(*gin_files, params=(), **options):
+  return config.parse(
+      gin_files, params, roots=ROOTS, modules=(), **options)
+
+
+def load(logdir, params=(), **options):
+  return config.load(logdir, params, roots=ROOTS, modules=(), **options)
+
+
+def refused(*args, action=parse, **kwargs):
+  with pytest.raises(errors.UserError) as caught:
+    action(*args, **kwargs)
+  assert '\n' not in str(caught.value)
+  return str(caught.value)
+
+
+def learn(**kwargs):
+  return gin.get_configurable('fakes.learn')(**kwargs)
+
+
+def test_files_then_parameters_later_wins():
+  parse(
+      'base.gin', 'size/1m.gin', 'size/12m.gin', 'task/grid.gin',
+      params=['STEPS = 7', "learn.name = 'mine'"])
+  result = learn()
+  assert result['env_steps'] == 7
+  assert result['widths'] == (96, 2)
+  assert result['name'] == 'mine'
+  assert result['part'].factor == 2
+  assert (result['part'].inner.low, result['part'].inner.rate) == (-1.5, 1e-4)
+  assert result['world'].kwargs == {'size': 5}
+  assert gin.config_is_locked()
+
+
+def test_presets_include_shipped_files():
+  preset = parse('preset/grid.gin')
+  direct = parse('base.gin', 'size/1m.gin', 'task/grid.gin')
+  assert preset.text == direct.text
+
+
+def test_a_configuration_replaces_the_one_before():
+  parse('preset/grid.gin', params=["learn.name = 'first'"])
+  parse('preset/grid.gin')
+  assert learn()['name'] == 'x'
+
+
+def test_blocks_of_bindings():
+  path = write('block.gin', """
+      learn:
+        name = 'block'
+        rate = 0.25
+      """)
+  parse('preset/grid.gin', path)
+  assert (learn()['name'], learn()['rate']) == ('block', 0.25)
+
+
+def test_nothing_given():
+  assert refused() == (
+      'no configuration was given; begin with '
+      '--gin_file=preset/quickstart.gin')
+
+
+def test_no_base():
+  assert refused('size/1m.gin') == (
+      'nothing is bound to learn; begin with a base, '
+      '--gin_file=dreamerv3.gin, or a preset, --gin_file=preset/quickstart.gin')
+
+
+def test_missing_file_names_the_nearest():
+  text = refused('preset/gird.gin')
+  assert text.startswith('there is no gin file preset/gird.gin, neither in ')
+  assert 'did you mean preset/grid.gin' in text
+
+
+def test_name_found_twice():
+  path = write('size/1m.gin', 'WIDTH = 9\n')
+  text = refused('base.gin', 'size/1m.gin', 'task/grid.gin')
+  assert text.startswith('there are two files size/1m.gin, ')
+  assert path in text and files.shipped_folder() in text
+  parse('base.gin', path, 'task/grid.gin')  # Absolute: no doubt.
+  assert learn()['widths'] == (9, 2)
+  # A shipped file means the shipped ones, whatever lies around.
+  parse('preset/grid.gin')
+  assert learn()['widths'] == (8, 2)
+
+
+def test_name_found_twice_with_the_same_content():
+  write('size/1m.gin', SHIPPED['size/1m.gin'])
+  parse('base.gin', 'size/1m.gin', 'task/grid.gin')
+
+
+def test_includes_of_a_users_file():
+  write('sub/more.gin', "learn.name = 'beside'\n")
+  path = write('sub/mine.gin', """
+      include 'preset/grid.gin'
+      include 'more.gin'
+      """)
+  parse(path)
+  assert learn()['name'] == 'beside'
+  path = write('sub/absent.gin', "include 'gone.gin'\n")
+  assert f'{path}:1: there is no gin file gone.gin' in refused(path)
+  path = write('sub/loop.gin', "include 'loop.gin'\n")
+  assert 'includes itself' in refused(path)
+
+
+@pytest.mark.parametrize('param, parts', [
+    ('balancer.fake.sun.factor = 1', [
+        "there is no balancer named 'fake.sun'; did you mean fake.sum?"]),
+    ('balancr.fake.sum.factor = 1', [
+        "there is no configurable named 'balancr.fake.sum'",
+        'did you mean balancer.fake.sum']),
+    ('lern.name = 1', [
+        "there is no configurable named 'lern'", 'did you mean learn']),
+    ('fake.sum.factor = 1', [
+        "'fake.sum' is not a full name; write balancer.fake.sum"]),
+    ('learn.stps = 1', [
+        "fakes.learn has no argument 'stps'; did you mean env_steps?"]),
+    ('balancer.fake.sum.faktor = 1', [
+        "balancer.fake.sum has no argument 'faktor'; did you mean factor?"]),
+    ('learn.part = @balancer.fake.som', [
+        "there is no balancer named 'fake.som'; did you mean fake.sum"]),
+    ('learn.env_steps = %STEP', [
+        'learn.env_steps refers to the macro %STEP, which nothing binds; did '
+        'you mean STEPS?']),
+    ('STEP = 3', ['nothing uses STEP; did you mean STEPS?']),
+    ('learn.env_steps = "many"', [
+        "learn.env_steps must be int, not 'many' (str)"]),
+    ('learn.env_steps = 1.5', ['must be int, not 1.5 (float)']),
+    ('learn.env_steps = True', ['must be int, not True (bool)']),
+    ('learn.fast = 1', ['must be bool, not 1 (int)']),
+    ('learn.widths = [1, 2]', ['must be tuple[int, ...], not [1, 2] (list)']),
+    ('learn.scales = {"a": "b"}', ['must be dict[str, float] | None']),
+    ('learn.part = 3', ['not 3 (int)']),
+    ('learn.name = @balancer.fake.sum', [
+        'must be str, not @balancer.fake.sum (a reference)']),
+    ('balancer.fake.other.factor = 3', [
+        'nothing uses balancer.fake.other.factor, because balancer.fake.sum is '
+        'chosen (fakes.learn.part); choose @balancer.fake.other there']),
+    ('logger.fake.lines.width = 3', [
+        'nothing uses logger.fake.lines.width, because nothing refers to it']),
+    ('high/normalizer.fake.range.low = 3.0', [
+        "normalizer.fake.range is used in the scope 'low' only"]),
+    ('learn.logdir = "x"', [
+        'nothing uses fakes.learn.logdir, because the library itself passes']),
+    ('learn.name = mine', ["'mine' is no value; a string needs quotes"]),
+    ('learn.name', ["Couldn't parse statement"]),
+    ('A = %A', ['nothing uses A']),
+    ('learn.env_steps = %gin.REQUIRED', [
+        "nobody chose fakes.learn.env_steps: give --gin_param="]),
+    ("include 'nowhere.gin'", ['there is no gin file nowhere.gin']),
+    ('import no_such_thing_at_all', [
+        'plugin no_such_thing_at_all: there is no module']),
+    ('from __gin__ import dynamic_registration', ['is not supported']),
+])
+def test_mistakes_of_users_in_one_line(param, parts):
+  text = refused('preset/grid.gin', params=[param])
+  for part in parts:
+    assert part in text, text
+  assert text.startswith('--gin_param=') or 'nobody chose' in text
+
+
+def test_wrong_type_through_a_macro_names_both_places():
+  text = refused('preset/grid.gin', params=['STEPS = 1e6'])
+  assert text == (
+      "base.gin:6 with %STEPS in --gin_param='STEPS = 1e6': "
+      'fakes.learn.env_steps must be int, not 1000000.0 (float)')
+
+
+def test_int_is_a_float_and_the_library_passes_its_own():
+  parse('preset/grid.gin', params=[
+      'learn.rate = 1', 'learn.writers = (@logger.fake.lines,)'])
+  assert learn(logdir='here')['writers'][0].logdir == 'here'
+  text = refused('preset/grid.gin', params=[
+      'learn.writers = (@logger.fake.lines,)',
+      'logger.fake.lines.logdir = "x"'])
+  assert 'because the library itself passes it; remove the line' in text
+
+
+def test_place_of_a_mistake_in_a_file():
+  path = write('mine.gin', "# first\n\nlearn.nam = 'x'\n")
+  assert refused('preset/grid.gin', path).startswith(
+      f"{path}:3: fakes.learn has no argument 'nam'; did you mean name?")
+  path = write('mine.gin', 'learn.name = = 3\n')
+  assert refused('preset/grid.gin', path).startswith(f'{path}:1: ')
+  path = write('mine.gin', 'learn.widths = (1,\n')
+  assert refused('preset/grid.gin', path).startswith(f'{path}:')
+
+
+def test_missing_choices_name_the_files_that_make_them():
+  assert refused('base.gin') == (
+      'nobody chose WIDTH: give a size, for example --gin_file=size/1m.gin '
+      '(size/1m.gin, size/12m.gin); nobody chose STEPS: give a task, for '
+      'example --gin_file=task/grid.gin (task/grid.gin)')
+  assert 'nobody chose STEPS' in refused('base.gin', 'size/1m.gin')
+
+
+def test_size_before_base():
+  assert refused('size/1m.gin', 'base.gin', 'task/grid.gin') == (
+      'WIDTH, given in size/1m.gin:1, is declared again by base.gin:2; give '
+      'the base file first, then size, task, variant, dist')
+
+
+def test_macro_of_itself():
+  assert 'the macro WIDTH refers to itself' in refused(
+      'preset/grid.gin', params=['WIDTH = %WIDTH'])
+
+
+def test_shipped_bindings_that_a_variant_replaced_are_listed():
+  result = parse('preset/grid.gin', 'variant/other.gin')
+  assert result.unused == (
+      'RATIO (base.gin:4)', 'balancer.fake.sum.factor (base.gin:9)',
+      'balancer.fake.sum.inner (base.gin:10)',
+      'low/normalizer.fake.range.low (base.gin:11)',
+      'normalizer.fake.range.rate (base.gin:12)')
+  text = refused(
+      'preset/grid.gin', 'variant/other.gin',
+      params=['normalizer.fake.range.rate = 3.0'])
+  assert 'nothing uses normalizer.fake.range.rate' in text
+
+
+def test_unused_bindings_of_a_users_file_are_refused():
+  path = write('mine.gin', 'balancer.fake.other.factor = 3\nUNSEEN = 3\n')
+  text = refused('preset/grid.gin', path)
+  assert f'{path}:1: nothing uses balancer.fake.other.factor' in text
+  assert f'{path}:2: nothing uses UNSEEN' in text
+  parse('preset/grid.gin', 'variant/other.gin',
+        params=['balancer.fake.other.factor = 3'])
+  assert learn()['part'].factor == 3
+
+
+def test_round_trip_through_a_run_directory(tmp_path):
+  logdir = str(tmp_path / 'run')
+  first = parse('preset/grid.gin', params=[
+      "learn.scales = {'a': 1, 'b': 2.5}", 'low/normalizer.fake.range.rate = 1',
+      "learn.name = 'it''s'", 'learn.rate = 1e-20'])
+  before = learn()
+  first.save(logdir)
+  gin.clear_config()
+  again = load(logdir)
+  assert again.text == first.text
+  assert again.sources == first.sources
+  assert again.bindings.parameters.keys() == first.bindings.parameters.keys()
+  after = learn()
+  assert {k: before[k] for k in ('env_steps', 'rate', 'name', 'scales')} == {
+      k: after[k] for k in ('env_steps', 'rate', 'name', 'scales')}
+  assert after['part'].inner.rate == 1
+  again.save(logdir)
+  assert load(logdir, params=['STEPS = 3']).text == first.text.replace(
+      'STEPS = 100', 'STEPS = 3')
+  assert 'nothing uses STEP;' in refused(
+      logdir, params=['STEP = 3'], action=load)
+
+
+def test_saved_names_are_full_and_gin_reads_them(tmp_path):
+  parse('preset/grid.gin').save(str(tmp_path))
+  text = (tmp_path / 'config.gin').read_text()
+  assert 'fakes.learn.env_steps = %STEPS\n' in text
+  assert 'low/normalizer.fake.range.low = -1.5\n' in text
+  assert 'include' not in text.replace('includes', '')
+  gin.clear_config()
+  gin.parse_config(text)
+  assert learn()['env_steps'] == 100
+
+
+def test_unused_shipped_bindings_survive_the_round_trip(tmp_path):
+  first = parse('preset/grid.gin', 'variant/other.gin')
+  first.save(str(tmp_path))
+  assert load(str(tmp_path)).text == first.text
+
+
+def test_a_run_directory_executes_nothing(tmp_path):
+  path = tmp_path / 'config.gin'
+  parse('preset/grid.gin').save(str(tmp_path))
+  text = path.read_text()
+  for line in ('import json', "include 'base.gin'"):
+    path.write_text(f'{text}{line}\n')
+    assert 'imports and includes are refused in a run directory' in refused(
+        str(tmp_path), action=load)
+  assert 'is no run directory' in refused(
+      str(tmp_path / 'absent'), action=load)
+  path.write_text(text.replace('"sources"', 'sources'))
+  assert 'is damaged' in refused(str(tmp_path), action=load)
+
+
+def test_plugins_are_recorded_and_asked_for_again(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  write(tmp_path / 'acme_config.py', """
+      import dv3
+      import config_fakes_of_acme
+
+      @dv3.register('balancer', 'acme.double')
+      class Double(config_fakes_of_acme.Base):
+        def __call__(self, means):
+          return 2 * sum(means.values()), {}
+      """)
+  write(tmp_path / 'config_fakes_of_acme.py', """
+      from dv3 import interfaces
+
+      class Base(interfaces.Balancer):
+        pass
+      """)
+  path = write('mine.gin', """
+      import acme_config
+      learn.part = @balancer.acme.double
+      """)
+  result = parse('preset/grid.gin', path)
+  assert result.plugins[-1] == 'acme_config'
+  assert learn()['part']({'a': 1}) == (2, {})
+  result.save(str(tmp_path / 'run'))
+  assert 'import acme_config' not in (
+      tmp_path / 'run' / 'config.gin').read_text()
+  del plugins._loaded['acme_config']
+  text = refused(str(tmp_path / 'run'), action=load)
+  assert 'give them again: --plugin=acme_config' in text
+  load(str(tmp_path / 'run'), plugins=['acme_config'])
+
+
+def test_operative_configuration(tmp_path):
+  parse('preset/grid.gin', 'variant/other.gin')
+  config.save_operative(str(tmp_path))
+  assert (tmp_path / 'operative_config.gin').read_text().strip() == ''
+  learn()
+  config.save_operative(str(tmp_path))
+  text = (tmp_path / 'operative_config.gin').read_text()
+  assert 'balancer.fake.other.factor = 1.0\n' in text  # A default.
+  assert 'fakes.learn.env_steps = %STEPS\n' in text
+  assert 'STEPS = 100\n' in text
+  assert 'fake.range' not in text
+  gin.clear_config()
+  gin.parse_config(text)
+  assert learn()['env_steps'] == 100
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+  result = parse('preset/grid.gin')
+  (tmp_path / 'file').write_text('')
+  assert 'config.gin cannot be written: ' in refused(
+      str(tmp_path / 'file'), action=result.save)
