@@ -4,7 +4,6 @@ Bindings do not survive in spawned processes, so there gin does not build the
 component: it collects the resolved arguments into a picklable Recipe.
 """
 
-import functools
 from collections.abc import Callable
 
 from dv3 import errors
@@ -28,10 +27,10 @@ def function(kind: str, name: str, factory: Callable) -> Callable:
           f"--gin_param='{kind}.{name}.{missing[0]} = ...'")
     return types.Recipe(kind, name, kwargs, _plugins_for(factory))
 
-  functools.update_wrapper(recipe, factory, assigned=(
-      '__module__', '__name__', '__qualname__', '__doc__'), updated=())
-  del recipe.__wrapped__  # gin would look through it, at the class.
-  recipe.__signature__ = signature
+  # Not functools.wraps: gin would look through `__wrapped__`, at the class.
+  for attribute in ('__module__', '__name__', '__qualname__', '__doc__'):
+    setattr(recipe, attribute, getattr(factory, attribute))
+  setattr(recipe, '__signature__', signature)  # noqa: B010
   return recipe
 
 

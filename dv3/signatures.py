@@ -127,7 +127,7 @@ def check(kind: str, name: str, factory: Callable) -> None:
   if not callable(factory):
     raise errors.UserError(f'{what} is not callable; register a class')
   base = interface(kind)
-  if kind not in FACTORY_KINDS:
+  if kind not in FACTORY_KINDS and base is not None:
     if not inspect.isclass(factory):
       raise errors.UserError(
           f'{what} is a function; components of kind {kind} are classes that '

@@ -94,7 +94,8 @@ def test_unknown_kind_names_the_nearest():
 
 def test_unknown_name_tells_nearest_and_how_to_load_others():
   text = message(registry.get, 'encoder', 'dicts')
-  assert text.startswith("there is no encoder named 'dicts'; did you mean dict?")
+  assert text.startswith(
+      "there is no encoder named 'dicts'; did you mean dict?")
   assert '--plugin=' in text
   text = message(registry.get, 'balancer', 'qqq')
   assert 'known names of kind balancer: ' in text
@@ -325,7 +326,7 @@ def test_entry_points_are_listed_without_import(tmp_path, monkeypatch):
   assert 'acme.listed' in registry.names('balancer')
   assert 'acme_listed' not in sys.modules
   text = message(registry.get, 'balancer', 'acme.liste')
-  assert 'did you mean acme.listed?' in text
+  assert 'did you mean acme.listed' in text
   assert ('Installed plugins not loaded: balancer.acme.listed (acme_listed)'
           in text)
   assert registry.get('balancer', 'acme.listed').__name__ == 'First'
@@ -383,8 +384,8 @@ def test_plugins_that_fail_tell_the_cause(tmp_path):
   assert 'cannot be imported: ZeroDivisionError: division by zero' in message(
       registry.load_plugins, [str(path)])
   path.write_text('import no_such_thing_at_all')
-  assert "cannot be imported: ModuleNotFoundError: No module named 'no_such" in (
-      message(registry.load_plugins, [str(path)]))
+  text = message(registry.load_plugins, [str(path)])
+  assert "ModuleNotFoundError: No module named 'no_such_thing" in text
   text = message(registry.load_plugins, ['no_such_thing_at_all.part'])
   assert 'there is no module no_such_thing_at_all; install it' in text
   assert plugins.loaded() == ()

@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app as absl_app
 from absl import flags
@@ -24,7 +25,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_multi_string(
     'gin_file', [],
-    'Shipped name (preset/quickstart.gin) or path; repeatable, later files win.')
+    'Shipped name (preset/quickstart.gin) or path; repeatable, later ones win.')
 flags.DEFINE_multi_string(
     'gin_param', [],
     "One binding, 'core.rssm.deter = 1024'; repeatable, wins over files.")
@@ -107,7 +108,7 @@ def _guarded(main: Callable, program: str, argv: Sequence[str]):
     sys.exit(_INTERRUPTED_CODE)
 
 
-def _fail(program: str, message: str) -> None:
+def _fail(program: str, message: str) -> NoReturn:
   """Prints one line and exits; called while an error is being handled."""
   if FLAGS.is_parsed() and FLAGS.debug:
     traceback.print_exc()

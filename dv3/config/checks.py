@@ -209,7 +209,7 @@ def _reason(binding: reader.Binding, bindings: Bindings, use: Use) -> str:
   component = names.split(binding.selector)
   chosen = sorted({
       c for _, c in use.calls
-      if component and names.split(c) and names.split(c)[0] == component[0]})
+      if component and (names.split(c) or '')[:1] == component[:1]})
   slots = sorted({
       b.name.removeprefix('dv3.') for b in bindings.parameters.values()
       for leaf in reader.leaves(reader.expand(b.value, bindings.macros))

@@ -153,10 +153,10 @@ def _finish(bindings, sources, roots) -> Config:
   checks.check_choices(merged)
   checks.check_macros(merged)
   if not any(b.selector in roots for b in merged.parameters.values()):
+    short = [root.rpartition('.')[2] for root in roots]
     raise errors.UserError(
-        f'nothing is bound to {" or ".join(r.rpartition(".")[2] for r in roots)}'
-        '; begin with a base, --gin_file=dreamerv3.gin, or a preset, '
-        '--gin_file=preset/quickstart.gin')
+        f'nothing is bound to {" or ".join(short)}; begin with a base, '
+        '--gin_file=dreamerv3.gin, or a preset, --gin_file=preset/quickstart.gin')
   checks.check_types(merged)
   use = checks.reach(merged, roots)
   checks.check_used(merged, use)

@@ -141,7 +141,8 @@ def _statements(text: str, label: str, is_file: bool) -> Iterator[Any]:
   try:
     yield from config_parser.ConfigParser(text, _Delegate())
   except (SyntaxError, tokenize.TokenError) as error:
-    line = f':{error.lineno}' if getattr(error, 'lineno', None) else ''
+    number = getattr(error, 'lineno', None)
+    line = f':{number}' if number else ''
     cause = str(error.args[0]).strip().replace('\n', ' ')
     if 'Failed to parse token' in cause:
       token = cause.rpartition('Failed to parse token')[2].strip()

@@ -59,7 +59,8 @@ def compare(
         for side in (before, after)]
     if values[0] != values[1]:
       name = _name(key)
-      result.append(Difference(name, *values, _may_change(name)))
+      result.append(
+          Difference(name, values[0], values[1], _may_change(name)))
   return result
 
 
