@@ -52,11 +52,11 @@ TABLE = {
     'loss.critic_imagined': 'dv3.losses.critic_imagined',
     'loss.critic_replay': 'dv3.losses.critic_replay',
     'loss.kl': 'dv3.losses.kl',
-    'balancer.fixed': 'dv3.balancers.fixed',
-    'normalizer.percentile': 'dv3.normalizers.percentile',
-    'optimizer.laprop': 'dv3.optimizers.laprop',
     'loss.reconstruction': 'dv3.losses.reconstruction',
     'loss.reward': 'dv3.losses.reward',
+    'balancer.fixed': 'dv3.balancers.fixed',
+    'optimizer.laprop': 'dv3.optimizers.laprop',
+    'normalizer.percentile': 'dv3.normalizers.percentile',
     'logger.jsonl': 'dv3.loggers.jsonl',
     'logger.tensorboard': 'dv3.loggers.tensorboard',
     'logger.terminal': 'dv3.loggers.terminal',
@@ -252,9 +252,9 @@ def _import_announced(kind: str, name: str) -> None:
 
 def _missing(kind: str, name: str) -> errors.UserError:
   """Returns the error about a name that is not there."""
-  message = [
-      f'there is no {kind} named {name!r};',
-      nearest.hint(name, names(kind), f'known names of kind {kind}')]
+  near = nearest.hint(name, names(kind), f'known names of kind {kind}')
+  near += '' if near.endswith('?') else '.'
+  message = [f'there is no {kind} named {name!r};', near]
   unloaded = sorted(
       f'{key} ({plugins.package(points[0])})'
       for key, points in plugins.entry_points().items()
