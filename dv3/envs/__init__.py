@@ -1,0 +1,1 @@
+"""Environments and their wrappers; this package never loads TensorFlow."""

@@ -1,0 +1,186 @@
+"""Wrappers that every environment gets in its worker."""
+
+from typing import Any, Callable
+
+import gymnasium
+import numpy as np
+
+from dv3 import errors
+from dv3.envs import spaces
+
+
+class ActionRepeat(gymnasium.Wrapper):
+  """Repeats each action, sums the rewards, and stops at the episode's end.
+
+  Args:
+    env: the environment.
+    repeat: inner steps of one env step, at least 1.
+  """
+
+  def __init__(self, env: gymnasium.Env, repeat: int):
+    super().__init__(env)
+    if repeat < 1:
+      raise errors.UserError(f'action_repeat is {repeat}; it is at least 1')
+    self._repeat = repeat
+
+  def step(self, action):
+    total = 0.0
+    for _ in range(self._repeat):
+      obs, reward, terminated, truncated, info = self.env.step(action)
+      total += float(reward)
+      if terminated or truncated:
+        break
+    return obs, total, terminated, truncated, info
+
+
+class PolicyActions(gymnasium.Wrapper):
+  """Takes the policy's flat entries in place of the environment's actions.
+
+  The action space is a Dict of the flat entries: numbers in [-1, 1] are mapped
+  to the bounds, class indices count from 0.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    super().__init__(env)
+    self._specs = spaces.action_specs(env.action_space)
+    self.action_space = gymnasium.spaces.Dict({
+        name: gymnasium.spaces.MultiDiscrete(
+            np.reshape(spec.classes, spec.shape), dtype=np.int32)
+        if spec.is_discrete and spec.shape else gymnasium.spaces.Discrete(
+            spec.classes[0], dtype=np.int32) if spec.is_discrete else (
+                gymnasium.spaces.Box(-np.inf, np.inf, spec.shape, np.float32))
+        for name, spec in self._specs.items()})
+
+  def step(self, action):
+    return self.env.step(
+        spaces.unflatten_action(self.env.action_space, action))
+
+
+class SeededResets(gymnasium.Wrapper):
+  """Resets episode n with a seed made of (seed, environment, n).
+
+  So a run can be replayed: the same episode number starts the same episode.
+
+  Args:
+    env: the environment.
+    seed: of the run.
+    index: of the environment.
+    episode: number of the next episode.
+  """
+
+  def __init__(self, env, *, seed: int, index: int, episode: int = 0):
+    super().__init__(env)
+    self._key = (seed, index)
+    self.episode = episode
+
+  def reset(self, *, seed=None, options=None):
+    del seed
+    sequence = np.random.SeedSequence((*self._key, self.episode))
+    self.episode += 1
+    number = int(sequence.generate_state(1)[0]) % 2 ** 31
+    return self.env.reset(seed=number, options=options)
+
+
+class Resume(gymnasium.Wrapper):
+  """Replays recorded actions at the first reset, to continue an episode.
+
+  `info['resume/observation']` of that reset is not needed: the observation is
+  returned as if the last recorded step had just happened.
+
+  Args:
+    env: the environment, whose next reset starts the recorded episode.
+    actions: the actions since that reset.
+  """
+
+  def __init__(self, env, actions: list[Any]):
+    super().__init__(env)
+    self._actions = list(actions)
+
+  def reset(self, *, seed=None, options=None):
+    obs, info = self.env.reset(seed=seed, options=options)
+    actions, self._actions = self._actions, []
+    for action in actions:
+      obs, _, terminated, truncated, info = self.env.step(action)
+      if terminated or truncated:  # Not the recorded episode: start anew.
+        return self.env.reset(seed=seed, options=options)
+    return obs, info
+
+
+class CrashGuard(gymnasium.Wrapper):
+  """Rebuilds an environment that raises, and truncates its episode.
+
+  `info['log/restarts']` is 1 at a step that ended in a restart.
+
+  Args:
+    make: builds the environment.
+    limit: restarts in a row, without a whole step between, that end the run.
+
+  Raises:
+    UserError: when the limit is reached, with the last error.
+  """
+
+  def __init__(self, make: Callable[[], gymnasium.Env], limit: int = 5):
+    super().__init__(make())
+    self._make = make
+    self._limit = limit
+    self._failures = 0
+    self._last: Any = None
+
+  def reset(self, *, seed=None, options=None):
+    while True:
+      try:
+        self._last, info = self.env.reset(seed=seed, options=options)
+        return self._last, info
+      except errors.UserError:
+        raise
+      except Exception as error:  # noqa: BLE001 - any environment, any error
+        self._rebuild(error)
+
+  def step(self, action):
+    try:
+      obs, reward, terminated, truncated, info = self.env.step(action)
+      self._failures = 0
+      self._last = obs
+      return obs, reward, terminated, truncated, info
+    except errors.UserError:
+      raise
+    except Exception as error:  # noqa: BLE001 - any environment, any error
+      self._rebuild(error)
+      return self._last, 0.0, False, True, {
+          'log/restarts': 1.0, 'error': repr(error)}
+
+  def _rebuild(self, error):
+    self._failures += 1
+    if self._failures > self._limit:
+      raise errors.UserError(
+          f'the environment failed {self._failures} times in a row, last with '
+          f'{error!r}; try it alone with dv3-envcheck') from error
+    try:
+      self.env.close()
+    except Exception:  # noqa: BLE001 - it is broken already
+      pass
+    self.env = self._make()
+
+
+class AutoReset(gymnasium.Wrapper):
+  """Resets at the step after an episode's end, whose action is not used.
+
+  That step returns the first observation of the next episode with reward 0.
+  Setting `ended` (through `AsyncVectorEnv.set_attr`) abandons an episode.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    super().__init__(env)
+    self.ended = False
+
+  def reset(self, *, seed=None, options=None):
+    self.ended = False
+    return self.env.reset(seed=seed, options=options)
+
+  def step(self, action):
+    if self.ended:
+      obs, info = self.reset()
+      return obs, 0.0, False, False, info
+    obs, reward, terminated, truncated, info = self.env.step(action)
+    self.ended = bool(terminated or truncated)
+    return obs, float(reward), bool(terminated), bool(truncated), info

@@ -1,0 +1,42 @@
+"""The uniform sampler."""
+
+import numpy as np
+
+from dv3 import interfaces
+from dv3 import registry
+
+
+@registry.register('sampler', 'uniform')
+class UniformSampler(interfaces.Sampler):
+  """Draws every stored sequence with equal probability, with replacement.
+
+  Args:
+    capacity: the most sequences that are stored; not needed here.
+
+  Source: Hafner et al. 2023, "Experience replay".
+  """
+
+  def __init__(self, *, capacity: int):
+    del capacity
+    self._first = 0
+    self._next = 0
+
+  def add(self, items):
+    if not len(self):
+      self._first = int(items[0])
+    self._next = int(items[-1]) + 1
+
+  def remove(self, items):
+    self._first = int(items[-1]) + 1
+
+  def __len__(self):
+    return self._next - self._first
+
+  def sample(self, count, rng):
+    return rng.integers(self._first, self._next, count)
+
+  def state(self):
+    return {'range': np.array([self._first, self._next], np.int64)}
+
+  def load(self, state):
+    self._first, self._next = (int(x) for x in state['range'])
