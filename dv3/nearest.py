@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MOST = 12  # Names that a message lists.
+
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
   """Returns up to `count` of `names` that resemble `name`, best first.
@@ -33,4 +35,6 @@ def hint(name: str, names: Iterable[str], noun: str = 'known') -> str:
   close = nearest(name, names)
   if close:
     return f'did you mean {" or ".join(close)}?'
-  return f'{noun}: {", ".join(names) or "none"}'
+  shown = ', '.join(names[:_MOST]) or 'none'
+  more = f' and {len(names) - _MOST} more' if len(names) > _MOST else ''
+  return f'{noun}: {shown}{more}'

@@ -17,8 +17,10 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+from typing import NamedTuple
 
 from dv3 import errors
 from dv3 import nearest
@@ -57,9 +59,9 @@ TABLE = {
     'balancer.fixed': 'dv3.balancers.fixed',
     'optimizer.laprop': 'dv3.optimizers.laprop',
     'normalizer.percentile': 'dv3.normalizers.percentile',
+    'sampler.uniform': 'dv3.samplers.uniform',
     'env.gymnasium': 'dv3.envs.gymnasium',
     'collector.local': 'dv3.collectors.local',
-    'sampler.uniform': 'dv3.samplers.uniform',
     'logger.jsonl': 'dv3.loggers.jsonl',
     'logger.tensorboard': 'dv3.loggers.tensorboard',
     'logger.terminal': 'dv3.loggers.terminal',

@@ -6,7 +6,8 @@ Nothing here imports TensorFlow: classes are judged by their attributes.
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 from dv3 import errors
 from dv3 import interfaces

@@ -1,7 +1,14 @@
 """Which values fit which annotations."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Optional, Union
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Annotated
+from typing import Any
+from typing import Literal
+from typing import Optional
+from typing import Union
 
 import pytest
 
@@ -16,10 +23,13 @@ class Custom:
   pass
 
 
+OLD_STYLE = Optional[int], Union[int, str]  # noqa: UP007, UP045
+
+
 @pytest.mark.parametrize('value, annotation', [
     (1, int), (-1, int), (1.5, float), (1, float), (True, bool), ('a', str),
-    (None, None), (None, type(None)), (None, Optional[int]), (3, int | None),
-    ('a', Union[int, str]), ((1, 2), tuple), ((1, 2), tuple[int, ...]),
+    (None, None), (None, type(None)), (None, OLD_STYLE[0]), (3, int | None),
+    ('a', OLD_STYLE[1]), ((1, 2), tuple), ((1, 2), tuple[int, ...]),
     ((), tuple[int, ...]), ((1, 'a'), tuple[int, str]), ([1], list[int]),
     ([1], list), ({'a': 1}, dict), ({'a': 1.0, 'b': 2}, dict[str, float]),
     ({'a': (1,)}, Mapping[str, tuple[int, ...]]), ([1], Sequence[int]),

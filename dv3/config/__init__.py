@@ -8,13 +8,13 @@
 gin holds the bindings afterwards, locked; a process has one configuration.
 """
 
-from dv3.config.configuration import Config
 from dv3.config.configuration import FILE_NAME
+from dv3.config.configuration import Config
 from dv3.config.configuration import load
 from dv3.config.configuration import parse
 from dv3.config.configuration import save_operative
-from dv3.config.resume import compare
 from dv3.config.resume import Difference
+from dv3.config.resume import compare
 from dv3.config.resume import require_resumable
 
 __all__ = [

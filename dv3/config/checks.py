@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 from dv3 import errors
 from dv3 import nearest

@@ -4,7 +4,8 @@ import dataclasses
 import importlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import dv3
@@ -19,7 +20,8 @@ FILE_NAME = 'config.gin'
 OPERATIVE_FILE_NAME = 'operative_config.gin'
 ROOTS = ('dv3.train', 'dv3.evaluate')
 """The injection points: what they do not reach is not used."""
-MODULES = ('dv3.training.trainer', 'dv3.agent')
+MODULES = (
+    'dv3.training.trainer', 'dv3.training.evaluation', 'dv3.agent')
 """Where the configurables are that are no components."""
 
 _DATA = '# dv3: '
@@ -33,7 +35,8 @@ class Config:
     text: every binding by its full name, canonical; gin can read it.
     sources: absolute paths of the files and the single bindings given.
     plugins: module names and paths of what was imported for it.
-    unused: shipped bindings that nothing chosen uses, 'name (file:line)'.
+    unused: shipped bindings that nothing chosen uses, 'name (file:line)';
+      macros apart, which a base offers to tasks.
     bindings: the bindings behind `text`.
     roots: full names of the injection points.
   """
@@ -156,7 +159,8 @@ def _finish(bindings, sources, roots) -> Config:
     short = [root.rpartition('.')[2] for root in roots]
     raise errors.UserError(
         f'nothing is bound to {" or ".join(short)}; begin with a base, '
-        '--gin_file=dreamerv3.gin, or a preset, --gin_file=preset/quickstart.gin')
+        '--gin_file=dreamerv3.gin, or a preset, '
+        '--gin_file=preset/quickstart.gin')
   checks.check_types(merged)
   use = checks.reach(merged, roots)
   checks.check_used(merged, use)
@@ -166,7 +170,8 @@ def _finish(bindings, sources, roots) -> Config:
       text=_format(macros, parameters), sources=tuple(sources),
       plugins=plugins_lib.loaded(),
       unused=tuple(
-          f'{b.name} ({b.where})' for b in checks.unused(merged, use)),
+          f'{b.name} ({b.where})' for b in checks.unused(merged, use)
+          if b.selector),
       bindings=merged, roots=tuple(roots))
   names.install(config.text)
   return config

@@ -112,13 +112,15 @@ def naming(component: str) -> tuple[str, ...]:
 
 
 def binding(macro: str) -> list[str]:
-  """Returns the shipped files that give a macro a value, shortest name first.
+  """Returns the shipped files that choose a macro, shortest name first.
 
-  A declaration (`NAME = %gin.REQUIRED`) gives none.
+  A declaration (`NAME = %gin.REQUIRED`) chooses nothing, and a preset is a
+  whole configuration, not one choice.
   """
   pattern = re.compile(
       r'^' + re.escape(macro) + r'\s*=(?!\s*%gin\.REQUIRED)', re.M)
   found = [
       name for name in shipped_names()
-      if pattern.search(read(os.path.join(shipped_folder(), name)))]
+      if not name.startswith('preset/')
+      and pattern.search(read(os.path.join(shipped_folder(), name)))]
   return sorted(found, key=lambda name: (len(name), name))

@@ -7,7 +7,8 @@ that a configuration can be checked as a whole before gin sees any of it.
 import dataclasses
 import importlib
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from gin import config_parser
