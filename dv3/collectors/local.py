@@ -170,7 +170,8 @@ class LocalCollector(interfaces.Collector):
     self._envs = vector.AsyncVectorEnv(
         [worker.Make(
             self._recipe, seed=self._seed, index=i, known=known,
-            episode=int(self._episodes[i]), actions=self._actions[i])
+            episode=int(self._episodes[i]),
+            actions=[] if self._is_last[i] else self._actions[i])
          for i in range(self.num_envs)],
         context='spawn', autoreset_mode=vector.AutoresetMode.DISABLED)
     obs, _ = self._envs.reset()

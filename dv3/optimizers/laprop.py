@@ -57,7 +57,7 @@ class LaProp(keras.optimizers.Optimizer):
     index = self._index_dict[self._var_key(variable)]
     momentum, second = self._momentums[index], self._seconds[index]
     step = tf.cast(self.iterations, tf.float32)
-    rate = tf.cast(self.learning_rate, tf.float32)
+    rate = tf.convert_to_tensor(self.learning_rate, tf.float32)
     if self.warmup_updates:
       rate *= tf.minimum(1.0, step / self.warmup_updates)
     if self.agc:

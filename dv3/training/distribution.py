@@ -53,9 +53,9 @@ def split_cpu(count: int) -> None:
 
 def describe(strategy) -> str:
   """Returns the devices of a strategy for people, for example '2 x CPU'."""
-  devices = strategy.extended.worker_devices
+  count = strategy.num_replicas_in_sync
   kind = 'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'
-  return f'{len(devices)} x {kind}' if len(devices) > 1 else kind
+  return f'{count} x {kind}' if count > 1 else kind
 
 
 def scatter(strategy, batch):

@@ -89,18 +89,22 @@ def train(
     specs = {
         **collector_.obs_spec, **collector_.action_spec, **_FLAGS,
         **agent_.latent_spec}
-    capacity = int(min(replay_capacity, env_steps * 1.02 + 1000))
+    # Resets are stored too: a little more than the budget's steps.
+    capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
     summary = summarize(
         agent_, strategy, specs, capacity, replay_chunk_steps,
+        collector_.num_envs,
         replayed_steps_per_env_step / (batch_size * batch_length))
     if dry_run:
       return summary
+    _check_fits(summary, capacity, batch_size * batch_length)
     sampler = sampler or registry.get('sampler', 'uniform')
     path = pathlib.Path(logdir)
     replay = replay_lib.Replay(
         specs, capacity=capacity, length=batch_length, context=replay_context,
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
-        online=online_queue, seed=seed, directory=path / 'replay')
+        online=online_queue, seed=seed, directory=path / 'replay',
+        workers=collector_.num_envs)
     with strategy.scope():
       update = step.Update(
           agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
@@ -123,13 +127,14 @@ def train(
 
 
 def summarize(
-    agent, strategy, specs, capacity, chunk_steps, updates_per_env_step
+    agent, strategy, specs, capacity, chunk_steps, workers,
+    updates_per_env_step
 ) -> dict[str, Any]:
   """Returns the JSON summary of `dv3-train --dry_run`."""
   return {
       'parameters': run.parameter_counts(agent),
       'replay_bytes': replay_lib.projected_bytes(
-          specs, capacity, chunk_steps=chunk_steps),
+          specs, capacity, chunk_steps=chunk_steps, workers=workers),
       'updates_per_env_step': updates_per_env_step,
       'device': distribution_lib.describe(strategy),
       'dtype': agent.compute_dtype}
@@ -146,8 +151,8 @@ def _loop(
   folder = checkpoints.latest()
   if folder is not None:
     run.restore(folder, **parts)
-    for logger in loggers:
-      logger.truncate(collector.env_steps)
+  for logger in loggers:
+    logger.truncate(collector.env_steps)
   stop = run.Stop()
   stop.install()
   counters = lambda: {
@@ -229,6 +234,18 @@ def _learn(update, replay, feed, meter, path):
   meter.add({f'loss/{k}': v for k, v in losses.items()})
   meter.add({f'train/{k}': v for k, v in metrics.items()})
   return batch
+
+
+def _check_fits(summary, capacity, warm_items):
+  """Raises UserError if replay is too large for memory or too small."""
+  shortage = replay_lib.shortage(summary['replay_bytes'])
+  if shortage:
+    raise errors.UserError(shortage)
+  if capacity < warm_items:
+    raise errors.UserError(
+        f'train.replay_capacity {capacity} is less than the {warm_items} '
+        'sequences with which training starts (batch_size x batch_length); '
+        'raise it or lower those')
 
 
 def print_summary(summary: dict[str, Any]) -> None:
