@@ -182,6 +182,7 @@ def _same(old: Entry, factory: Callable, origin: str) -> bool:
 def _enter_gin(kind: str, name: str, factory: Callable) -> None:
   """Registers a component's gin name; gin is imported only here."""
   import gin
+  from gin import config as gin_config
 
   module, _, short = f'{kind}.{name}'.rpartition('.')
   target = factory
@@ -189,7 +190,7 @@ def _enter_gin(kind: str, name: str, factory: Callable) -> None:
     target = recipes.function(kind, name, factory)
   # Duplicates were judged already, and a component may be imported when the
   # configuration is locked; `register` minds neither.
-  interactive = gin.config._INTERACTIVE_MODE
+  interactive = gin_config._INTERACTIVE_MODE
   with gin.unlock_config():
     gin.enter_interactive_mode()
     try:

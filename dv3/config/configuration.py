@@ -87,8 +87,8 @@ def parse(
     raise errors.UserError(
         'no configuration was given; begin with '
         '--gin_file=preset/quickstart.gin')
+  paths = [files.find(name) for name in gin_files]  # Before slow imports.
   _import(modules, plugins)
-  paths = [files.find(name) for name in gin_files]
   bindings = [b for path in paths for b in reader.read_file(path)]
   bindings += [b for text in params for b in reader.read_parameter(text)]
   sources = (*paths, *params)
