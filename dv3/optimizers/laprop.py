@@ -4,76 +4,90 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dv3 import registry
+from dv3.optimizers import base
+from dv3.optimizers import clipping
 
 
 @registry.register('optimizer', 'laprop')
-class LaProp(keras.optimizers.Optimizer):
+@keras.saving.register_keras_serializable(package='dv3')
+class LaProp(base.ChainOptimizer):
   """Adaptive clipping, then RMS scaling, then momentum.
 
     g <- g / max(1, |g| / (agc max(1e-3, |p|)))        norms of whole tensors
     nu <- beta2 nu + (1 - beta2) g^2;  g <- g / (sqrt(nu / (1 - beta2^t)) + eps)
-    m <- beta1 m + (1 - beta1) g;      p <- p - rate(t - 1) m / (1 - beta1^t)
+    m <- beta1 m + (1 - beta1) g;      direction = m / (1 - beta1^t)
+    p <- p - rate(t - 1) (direction + weight_decay p),    t = 1, 2, ...
 
   The rate rises linearly from 0 over `warmup_updates`: the first update
-  changes nothing.
+  changes nothing. Momentum comes after the scaling, unlike in Adam, so that
+  a step's length does not depend on beta1 and beta2 going together. A
+  gradient of zeros leaves a parameter that never had another one unchanged.
+
+    model.compile(optimizer=LaProp(learning_rate=4e-5), loss=...)
 
   Args:
-    learning_rate: the rate after warm-up.
-    beta1: momentum.
+    learning_rate: the rate after warm-up, or a Keras schedule.
+    beta1: momentum; 0 for none.
     beta2: decay of the second moment.
-    eps: added to the root of the second moment.
+    eps: added to the root of the second moment. Gradients around 1e-19, whose
+      squares underflow, can be amplified up to 100 fold; harmless.
     agc: largest gradient norm as a share of the parameter's norm; 0 for none.
+    nesterov: whether to look one step ahead,
+      direction = (beta1 m + (1 - beta1) g) / (1 - beta1^t).
+    schedule: 'constant', 'linear', 'cosine' or 'piecewise', see `schedules`.
     warmup_updates: updates until the full rate; 0 for none.
+    anneal_updates: of 'linear' and 'cosine': the update of the lowest rate.
+    points: of 'piecewise': (update, share of learning_rate) pairs.
+    weight_decay: decoupled, for variables whose name ends with 'kernel'.
+    jit_compile: whether XLA compiles the update; on one replica only.
     name: of the optimizer.
 
   Source: Ziyin et al. 2020 (LaProp); Brock et al. 2021 (AGC);
-    danijar/dreamerv3 e3f0224.
+    danijar/dreamerv3 e3f0224. Options of Keras's base class are not used, see
+    `base.ChainOptimizer`.
   """
 
+  SLOTS = ('momentum', 'second_moment')
+
   def __init__(
-      self, learning_rate: float = 4e-5, beta1: float = 0.9,
+      self, learning_rate: base.Rate = 4e-5, beta1: float = 0.9,
       beta2: float = 0.999, eps: float = 1e-20, agc: float = 0.3,
-      warmup_updates: int = 1000, name: str = 'LaProp', **kwargs):
-    kwargs.setdefault('jit_compile', False)
-    super().__init__(name=name, **kwargs)
-    self._learning_rate = self._build_learning_rate(learning_rate)
+      nesterov: bool = False, schedule: str = 'constant',
+      warmup_updates: int = 1000, anneal_updates: int = 0,
+      points: tuple = (), weight_decay: float = 0.0,
+      jit_compile: bool = False, name: str = 'LaProp'):
+    super().__init__(
+        name=name, learning_rate=learning_rate, schedule=schedule,
+        warmup_updates=warmup_updates, anneal_updates=anneal_updates,
+        points=points, weight_decay=weight_decay, jit_compile=jit_compile)
     self.beta1 = beta1
     self.beta2 = beta2
     self.eps = eps
     self.agc = agc
-    self.warmup_updates = warmup_updates
+    self.nesterov = nesterov
 
-  def build(self, var_list):
-    super().build(var_list)
-    if getattr(self, '_built', False):
-      return
-    self._momentums = [
-        self.add_variable_from_reference(v, 'momentum') for v in var_list]
-    self._seconds = [
-        self.add_variable_from_reference(v, 'second') for v in var_list]
-    self._built = True
-
-  def update_step(self, gradient, variable):
-    index = self._index_dict[self._var_key(variable)]
-    momentum, second = self._momentums[index], self._seconds[index]
-    step = tf.cast(self.iterations, tf.float32)
-    rate = tf.convert_to_tensor(self.learning_rate, tf.float32)
-    if self.warmup_updates:
-      rate *= tf.minimum(1.0, step / self.warmup_updates)
+  def directions(self, gradients, parameters, slots, count):
     if self.agc:
-      limit = self.agc * tf.maximum(1e-3, tf.norm(variable))
-      gradient /= tf.maximum(1.0, tf.norm(gradient) / limit)
-    count = step + 1.0
-    second.assign_add((tf.square(gradient) - second) * (1.0 - self.beta2))
-    root = tf.sqrt(second / (1.0 - tf.pow(self.beta2, count)))
-    scaled = gradient / (root + self.eps)
-    momentum.assign_add((scaled - momentum) * (1.0 - self.beta1))
-    variable.assign_sub(
-        rate * momentum / (1.0 - tf.pow(self.beta1, count)))
+      gradients = [
+          clipping.adaptive(g, p, self.agc)
+          for g, p in zip(gradients, parameters, strict=True)]
+    unbias2 = 1.0 / (1.0 - tf.pow(self.beta2, count))
+    unbias1 = 1.0 / (1.0 - tf.pow(self.beta1, count))
+    seconds, momentums, directions = [], [], []
+    for g, second, momentum in zip(
+        gradients, slots['second_moment'], slots['momentum'], strict=True):
+      second += (1.0 - self.beta2) * (tf.square(g) - second)
+      g /= tf.sqrt(unbias2 * second) + self.eps
+      momentum += (1.0 - self.beta1) * (g - momentum)
+      ahead = momentum
+      if self.nesterov:
+        ahead = self.beta1 * momentum + (1.0 - self.beta1) * g
+      seconds.append(second)
+      momentums.append(momentum)
+      directions.append(unbias1 * ahead)
+    return directions, {'second_moment': seconds, 'momentum': momentums}
 
   def get_config(self):
     return {
-        **super().get_config(),
-        'learning_rate': self._serialize_hyperparameter(self._learning_rate),
-        'beta1': self.beta1, 'beta2': self.beta2, 'eps': self.eps,
-        'agc': self.agc, 'warmup_updates': self.warmup_updates}
+        **super().get_config(), 'beta1': self.beta1, 'beta2': self.beta2,
+        'eps': self.eps, 'agc': self.agc, 'nesterov': self.nesterov}

@@ -18,11 +18,14 @@ class Chunks:
     capacity: steps to hold.
     chunk_steps: steps of a chunk.
     workers: how many workers write.
+    stored_length: steps of a sequence.
   """
 
-  def __init__(self, specs: types.Specs, capacity, chunk_steps, workers):
+  def __init__(
+      self, specs: types.Specs, capacity, chunk_steps, workers,
+      stored_length):
     self.chunk_steps = chunk_steps
-    slots = memory.slots_for(capacity, chunk_steps, workers)
+    slots = memory.slots_for(capacity, chunk_steps, workers, stored_length)
     # Zeros are mapped lazily: pages are taken as they are written.
     self.arrays = {
         name: np.zeros((slots * chunk_steps, *spec.shape), spec.dtype)

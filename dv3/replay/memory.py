@@ -12,17 +12,20 @@ def step_bytes(specs: types.Specs) -> int:
   return sum(s.size * np.dtype(s.dtype).itemsize for s in specs.values())
 
 
-def slots_for(capacity: int, chunk_steps: int, workers: int) -> int:
+def slots_for(
+    capacity: int, chunk_steps: int, workers: int, stored_length: int) -> int:
   """Returns how many chunks replay preallocates.
 
-  Each worker fills one chunk and may hold the tail of the one before.
+  Each worker's sequences need their own steps and `stored_length` - 1 more,
+  and begin and end inside a chunk.
   """
-  return -(-capacity // chunk_steps) + 2 * workers + 1
+  tail = -(-(stored_length - 1) // chunk_steps) + 2
+  return -(-capacity // chunk_steps) + workers * tail
 
 
 def projected_bytes(
     specs: types.Specs, capacity: int, *, chunk_steps: int = 1024,
-    workers: int = 1) -> int:
+    workers: int = 1, stored_length: int = 65) -> int:
   """Returns the bytes that replay takes when it is full.
 
   Args:
@@ -30,8 +33,10 @@ def projected_bytes(
     capacity: sequences (and steps) that it holds.
     chunk_steps: steps of a chunk.
     workers: environments that write into it.
+    stored_length: steps of a sequence with its context.
   """
-  steps = slots_for(capacity, chunk_steps, workers) * chunk_steps
+  steps = chunk_steps * slots_for(
+      capacity, chunk_steps, workers, stored_length)
   return steps * step_bytes(specs) + capacity * IDENTIFIER_BYTES
 
 

@@ -62,7 +62,8 @@ class Replay:
     self.workers = workers
     self.rng = np.random.default_rng(seed)
     self.sampler = sampler or uniform.UniformSampler(capacity=capacity)
-    self.chunks = chunks_lib.Chunks(specs, capacity, chunk_steps, workers)
+    self.chunks = chunks_lib.Chunks(
+        specs, capacity, chunk_steps, workers, self.stored_length)
     self.directory = directory
     self.starts = np.zeros(capacity, np.int64)  # Position by item % capacity.
     self.first_item = 0

@@ -93,7 +93,7 @@ def train(
     capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
     summary = summarize(
         agent_, strategy, specs, capacity, replay_chunk_steps,
-        collector_.num_envs,
+        collector_.num_envs, batch_length + replay_context,
         replayed_steps_per_env_step / (batch_size * batch_length))
     if dry_run:
       return summary
@@ -127,14 +127,15 @@ def train(
 
 
 def summarize(
-    agent, strategy, specs, capacity, chunk_steps, workers,
+    agent, strategy, specs, capacity, chunk_steps, workers, stored_length,
     updates_per_env_step
 ) -> dict[str, Any]:
   """Returns the JSON summary of `dv3-train --dry_run`."""
   return {
       'parameters': run.parameter_counts(agent),
       'replay_bytes': replay_lib.projected_bytes(
-          specs, capacity, chunk_steps=chunk_steps, workers=workers),
+          specs, capacity, chunk_steps=chunk_steps, workers=workers,
+          stored_length=stored_length),
       'updates_per_env_step': updates_per_env_step,
       'device': distribution_lib.describe(strategy),
       'dtype': agent.compute_dtype}

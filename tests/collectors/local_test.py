@@ -1,0 +1,251 @@
+"""The local collector: what it hands on, and exact resume."""
+
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dv3 import errors
+from dv3 import registry
+from dv3 import types
+from dv3.collectors import local
+from dv3.collectors import worker
+from dv3.envs import spaces
+from dv3.envs import wrappers
+
+
+class Policy:
+  """Deterministic: acts by the call's number, carries a counter."""
+
+  def initial(self, num_envs):
+    return {'count': np.zeros(num_envs, np.int64)}
+
+  def __call__(self, obs, is_first, state, call):
+    count = np.where(is_first, 0, state['count']) + 1
+    actions = {'action': ((call + np.arange(len(count))) % 2).astype(np.int32)}
+    return actions, {'latent/count': count.astype(np.float32)}, {
+        'count': count}
+
+
+class Sink:
+  def __init__(self):
+    self.steps = []
+
+  def __call__(self, steps, workers):
+    self.steps.append({
+        k: np.array(v) for k, v in steps.items()} | {'worker': workers})
+
+  def column(self, name, env):
+    return [x[name][env] for x in self.steps]
+
+
+def recipe(**kwargs):
+  return types.Recipe('env', 'gymnasium', {'id': 'CartPole-v1', **kwargs})
+
+
+def test_what_is_handed_on(monkeypatch):
+  collector = local.LocalCollector(env=recipe(time_limit=7), num_envs=2, seed=3)
+  sink = Sink()
+  episodes = collector.run(Policy(), sink, 60)
+  collector.close()
+  assert collector.env_steps >= 60
+  for env in (0, 1):
+    first, last, terminal, reward, count, action = (
+        np.array(sink.column(k, env)) for k in (
+            'is_first', 'is_last', 'is_terminal', 'reward', 'latent/count',
+            'action'))
+    assert first[0]
+    np.testing.assert_array_equal(first[1:], last[:-1])
+    assert not terminal.any()  # Seven steps are too few to fall: truncation.
+    assert (reward[first] == 0).all() and (reward[~first] == 1).all()
+    assert (action[last] == 0).all()
+    assert (count[first] == 1).all()
+    lengths = np.flatnonzero(last)
+    np.testing.assert_array_equal(np.diff(lengths), 8)
+  steps = sum(2 - int(x['is_first'].sum()) for x in sink.steps)
+  # The last call's step has been made but not handed on.
+  assert collector.env_steps == steps + 2 - int(collector._is_first.sum())
+  assert episodes and all(
+      e.score == 7 and e.length == 7 and e.truncated for e in episodes)
+
+
+def test_terminal_steps_are_terminal():
+  collector = local.LocalCollector(env=recipe(), num_envs=1, seed=0)
+  sink = Sink()
+  policy = Policy()
+  policy.__class__ = type('Left', (Policy,), {
+      '__call__': lambda self, o, f, s, c: (
+          {'action': np.zeros(1, np.int32)}, {}, s)})
+  episodes = collector.run(policy, sink, 40)
+  collector.close()
+  assert episodes and not any(e.truncated for e in episodes)
+  last = np.array(sink.column('is_last', 0))
+  np.testing.assert_array_equal(np.array(sink.column('is_terminal', 0)), last)
+  # The terminal observation itself is handed on: the pole has fallen.
+  angles = [x[2] for x in np.array(sink.column('observation', 0))[last]]
+  assert all(abs(x) > 0.2095 for x in angles)
+
+
+@pytest.mark.parametrize('steps', [13, 20, 21, 22])
+def test_resume_is_exact_in_the_middle_of_an_episode(steps):
+  make = lambda: local.LocalCollector(env=recipe(), num_envs=2, seed=5)
+  whole, first, second = Sink(), Sink(), Sink()
+  collector = make()
+  collector.run(Policy(), whole, steps)
+  collector.run(Policy(), whole, 30)
+  total = collector.env_steps
+  collector.close()
+  collector = make()
+  collector.run(Policy(), first, steps)
+  state = collector.state()
+  collector.close()
+  collector = make()
+  collector.load(state)
+  collector.run(Policy(), second, 30)
+  assert collector.env_steps == total
+  collector.close()
+  found = first.steps + second.steps
+  assert len(found) == len(whole.steps)
+  for a, b in zip(whole.steps, found, strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key], key)
+
+
+def test_episode_that_does_not_repeat_is_truncated(caplog):
+  collector = local.LocalCollector(env=recipe(), num_envs=1, seed=5)
+  collector.run(Policy(), Sink(), 5)
+  state = collector.state()
+  collector.close()
+  state['obs'] = {k: v + 1 for k, v in state['obs'].items()}
+  collector = local.LocalCollector(env=recipe(), num_envs=1, seed=5)
+  collector.load(state)
+  assert 'truncated' in caplog.text
+  sink = Sink()
+  collector.run(Policy(), sink, 3)
+  collector.close()
+  assert sink.steps[0]['is_last'][0] and not sink.steps[0]['is_terminal'][0]
+  assert sink.steps[1]['is_first'][0] and sink.steps[1]['reward'][0] == 0
+
+
+def test_evaluation_counts_whole_episodes_of_each_environment():
+  collector = local.LocalCollector(env=recipe(time_limit=4), num_envs=2)
+  episodes = collector.evaluate(Policy(), 5)
+  collector.close()
+  assert [e.worker for e in episodes] == [0, 1, 0, 1, 0]
+  assert all(e.length == 4 for e in episodes)
+
+
+class Fragile(gymnasium.Env):
+  """Raises at its third step."""
+
+  observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def reset(self, *, seed=None, options=None):
+    self.count = 0
+    return np.zeros(1, np.float32), {}
+
+  def step(self, action):
+    self.count += 1
+    if self.count == 3:
+      raise RuntimeError('broken')
+    return np.full(1, self.count / 10, np.float32), 1.0, False, False, {}
+
+
+def test_crash_truncates_the_episode_and_is_counted():
+  env = wrappers.AutoReset(wrappers.CrashGuard(Fragile))
+  env.reset()
+  env.step(0)
+  last, *_ = env.step(0)
+  obs, reward, terminated, truncated, info = env.step(0)
+  np.testing.assert_array_equal(obs, last)
+  assert (reward, terminated, truncated) == (0.0, False, True)
+  assert info['log/restarts'] == 1.0
+  assert env.step(0)[1] == 0.0  # The reset.
+  assert env.step(0)[1] == 1.0
+
+
+def test_crashing_without_end_is_one_clear_error():
+  class Dead(Fragile):
+    def reset(self, *, seed=None, options=None):
+      raise RuntimeError('no display')
+  with pytest.raises(errors.UserError, match='no display.*dv3-envcheck'):
+    wrappers.CrashGuard(Dead, limit=2).reset()
+
+
+def test_unknown_environment_names_the_nearest():
+  with pytest.raises(errors.UserError, match='CartPole-v1'):
+    worker.probe(recipe(id='CartPol-v1'))
+
+
+def test_workers_and_collectors_load_no_tensorflow():
+  program = (
+      'import sys, dv3.envs.gymnasium, dv3.collectors.local, dv3.replay.replay'
+      '\nprint("tensorflow" in sys.modules)')
+  output = subprocess.run(
+      [sys.executable, '-c', program], capture_output=True, text=True,
+      check=True).stdout
+  assert output.strip() == 'False'
+
+
+SPACE = gymnasium.spaces.Dict({
+    'image': gymnasium.spaces.Box(0, 255, (4, 6, 3), np.uint8),
+    'nested': gymnasium.spaces.Dict({
+        'flag': gymnasium.spaces.MultiBinary(3),
+        'pair': gymnasium.spaces.Tuple([
+            gymnasium.spaces.Discrete(4, start=-1),
+            gymnasium.spaces.Box(-np.inf, np.inf, (), np.float64)])}),
+    'choice': gymnasium.spaces.MultiDiscrete([2, 5])})
+
+
+def test_observations_are_flattened():
+  specs = spaces.observation_specs(SPACE)
+  assert set(specs) == {
+      'image', 'nested/flag', 'nested/pair/0', 'nested/pair/1', 'choice'}
+  assert specs['image'].is_image and specs['image'].dtype == 'uint8'
+  assert specs['nested/pair/0'].classes == (4,)
+  assert specs['choice'].classes == (2, 5)
+  assert specs['nested/pair/1'].dtype == 'float32'
+  vector = gymnasium.vector.utils.batch_space(SPACE, 3)
+  flat = spaces.flatten(SPACE, vector.sample(), 'observation')
+  assert set(flat) == set(specs)
+  for name, spec in specs.items():
+    assert flat[name].shape == (3, *spec.shape)
+    assert flat[name].dtype == spec.dtype
+    if spec.is_discrete:
+      assert flat[name].min() >= 0
+
+
+def test_actions_are_mapped_to_the_space():
+  space = gymnasium.spaces.Dict({
+      'move': gymnasium.spaces.Box(
+          np.array([-2, 0], np.float32), np.array([2, 10], np.float32)),
+      'press': gymnasium.spaces.Discrete(3, start=5),
+      'keys': gymnasium.spaces.MultiBinary(2)})
+  specs = spaces.action_specs(space)
+  assert set(specs) == {'action/move', 'action/press', 'action/keys'}
+  action = spaces.unflatten_action(space, {
+      'action/move': np.array([0.5, -7.0], np.float32),
+      'action/press': np.int32(2), 'action/keys': np.array([1, 0])})
+  assert space.contains(action)
+  np.testing.assert_allclose(action['move'], [1.0, 0.0])
+  assert action['press'] == 7
+
+
+def test_what_cannot_be_represented_is_listed():
+  space = gymnasium.spaces.Dict({
+      'fine': gymnasium.spaces.Discrete(2),
+      'words': gymnasium.spaces.Text(4)})
+  with pytest.raises(errors.UserError, match='words: Text.*fine: Discrete'):
+    spaces.observation_specs(space)
+  with pytest.raises(errors.UserError, match='RescaleAction'):
+    spaces.action_specs(gymnasium.spaces.Box(-np.inf, np.inf, (2,)))
+  with pytest.raises(errors.UserError, match='reward.*rename'):
+    spaces.observation_specs(gymnasium.spaces.Dict({
+        'reward': gymnasium.spaces.Discrete(2)}))
+
+
+def test_registered():
+  assert registry.get('collector', 'local') is local.LocalCollector
