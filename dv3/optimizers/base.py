@@ -10,8 +10,6 @@ from dv3.optimizers import schedules
 
 _KERNEL = re.compile(r'kernel(/replica_\d+)?(:\d+)?$')
 
-Rate = float | keras.optimizers.schedules.LearningRateSchedule
-
 
 class ChainOptimizer(keras.optimizers.Optimizer):
   """A Keras optimizer that sees all gradients at once.
@@ -49,12 +47,12 @@ class ChainOptimizer(keras.optimizers.Optimizer):
   SLOTS: tuple[str, ...] = ()
 
   def __init__(
-      self, *, name: str, learning_rate: Rate, schedule: str,
+      self, *, name: str, learning_rate, schedule: str,
       warmup_updates: int, anneal_updates: int, points: tuple,
       weight_decay: float, jit_compile: bool):
     super().__init__(name=name, weight_decay=None, jit_compile=False)
     self.jit_compile = jit_compile
-    self.decay = weight_decay
+    self._decay = weight_decay
     self._arguments = self._no_dependency({
         'schedule': schedule, 'warmup_updates': warmup_updates,
         'anneal_updates': anneal_updates, 'points': tuple(points)})
@@ -183,8 +181,8 @@ class ChainOptimizer(keras.optimizers.Optimizer):
         variable.assign(value)
     for variable, parameter, direction in zip(
         variables, parameters, directions, strict=True):
-      if self.decay and _KERNEL.search(variable.name):
-        direction += self.decay * parameter
+      if self._decay and _KERNEL.search(variable.name):
+        direction += self._decay * parameter
       variable.assign_sub(rate * direction)
 
   def update_step(self, gradient, variable):
@@ -199,5 +197,5 @@ class ChainOptimizer(keras.optimizers.Optimizer):
     return {
         'name': self.name,
         'learning_rate': self._serialize_hyperparameter(rate),
-        **self._arguments, 'weight_decay': self.decay,
+        **self._arguments, 'weight_decay': self._decay,
         'jit_compile': self.jit_compile}

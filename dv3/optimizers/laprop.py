@@ -19,9 +19,8 @@ class LaProp(base.ChainOptimizer):
     p <- p - rate(t - 1) (direction + weight_decay p),    t = 1, 2, ...
 
   The rate rises linearly from 0 over `warmup_updates`: the first update
-  changes nothing. Momentum comes after the scaling, unlike in Adam, so that
-  a step's length does not depend on beta1 and beta2 going together. A
-  gradient of zeros leaves a parameter that never had another one unchanged.
+  changes nothing. Unlike in Adam, momentum comes after the scaling. A
+  parameter that has had no gradient but zeros stays as it is.
 
     model.compile(optimizer=LaProp(learning_rate=4e-5), loss=...)
 
@@ -50,7 +49,7 @@ class LaProp(base.ChainOptimizer):
   SLOTS = ('momentum', 'second_moment')
 
   def __init__(
-      self, learning_rate: base.Rate = 4e-5, beta1: float = 0.9,
+      self, learning_rate: float = 4e-5, beta1: float = 0.9,
       beta2: float = 0.999, eps: float = 1e-20, agc: float = 0.3,
       nesterov: bool = False, schedule: str = 'constant',
       warmup_updates: int = 1000, anneal_updates: int = 0,
