@@ -54,7 +54,8 @@ class Outputs(NamedTuple):
   per_step: tf.Tensor
 
 
-@gin.register('Agent', module='dv3')
+@gin.register(
+    'Agent', module='dv3', denylist=['obs_spec', 'action_spec'])
 class Agent(tf.Module):
   """DreamerV3, assembled from swappable parts.
 

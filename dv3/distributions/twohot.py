@@ -83,5 +83,7 @@ class TwoHot(base.Distribution):
     outside = low == high
     distance_low = tf.where(outside, 1.0, distance_low)
     distance_high = tf.where(outside, 1.0, distance_high)
-    total = distance_low + distance_high
+    # A target that is not finite must not pass for one beyond the end bins.
+    total = tf.where(
+        tf.math.is_finite(target), distance_low + distance_high, np.nan)
     return low, high, distance_high / total, distance_low / total

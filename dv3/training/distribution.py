@@ -12,7 +12,8 @@ def make_strategy(name: str = 'single', replicas: int = 0):
   Args:
     name: 'single' (one device) or 'mirrored' (all GPUs of this machine, or
       logical CPU devices where there is no GPU).
-    replicas: number of devices to use; 0 means all that exist.
+    replicas: number of devices to use; 0 means all GPUs, or two logical
+      devices of the CPU.
 
   Raises:
     UserError: for another name, or more replicas than devices.
@@ -23,8 +24,8 @@ def make_strategy(name: str = 'single', replicas: int = 0):
     raise errors.UserError(
         f"train.distribution is {name!r}; choose 'single' or 'mirrored'")
   kind = 'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'
-  if kind == 'CPU' and replicas > 1:
-    split_cpu(replicas)
+  if kind == 'CPU':
+    split_cpu(replicas or 2)
   devices = tf.config.list_logical_devices(kind)
   if replicas > len(devices):
     raise errors.UserError(

@@ -13,7 +13,8 @@ from dv3.training import policy as policy_lib
 from dv3.training import run
 
 
-@gin.register('evaluate', module='dv3')
+@gin.register(
+    'evaluate', module='dv3', denylist=['logdir', 'episodes', 'seed'])
 def evaluate(
     *, logdir: str, agent: Callable, env: Callable, collector: Callable,
     episodes: int = 10, seed: int = 1, likeliest: bool = False

@@ -26,7 +26,9 @@ _FLAGS = {
     'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
 
 
-@gin.register('train', module='dv3')
+@gin.register(
+    'train', module='dv3',
+    denylist=['logdir', 'config_text', 'on_built', 'dry_run'])
 def train(
     *, logdir: str | None, agent: Callable, env: Callable,
     collector: Callable, optimizers: tuple, env_steps: int,

@@ -1,0 +1,186 @@
+"""The trainer: a whole small run, exact resume, what stops it."""
+
+import functools
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import small_agent
+import tensorflow as tf
+
+from dv3 import agent as agent_lib
+from dv3 import errors
+from dv3 import types
+from dv3.training import checkpoints
+from dv3.training import run
+from dv3.training import trainer
+
+
+def arguments(logdir, env_steps, **kwargs):
+  part = small_agent.part
+  vector = {'units': 8, 'layers': 1}
+  head = {'units': 8, 'layers': 1}
+  agent = functools.partial(
+      agent_lib.Agent,
+      encoder=part('encoder', 'dict', vector=part('encoder', 'mlp', **vector)),
+      decoder=part('decoder', 'dict', vector=part('decoder', 'mlp', **vector)),
+      core=part(
+          'core', 'rssm', deter=16, hidden=8, stoch=4, classes=4, blocks=4),
+      reward=part('head', 'twohot', bins=41, **head),
+      continuation=part('head', 'binary', **head),
+      actor=part('head', 'actor', **head),
+      critic=part('head', 'twohot', bins=41, **head), imagination_horizon=3)
+  return {
+      'logdir': str(logdir), 'agent': agent,
+      'env': lambda: types.Recipe(
+          'env', 'gymnasium', {'id': 'CartPole-v1', 'time_limit': 12}),
+      'collector': part('collector', 'local', num_envs=2),
+      'optimizers': ((
+          'all', ('*',), part(
+              'optimizer', 'laprop', learning_rate=1e-3, warmup_updates=3)),),
+      'loggers': (part('logger', 'jsonl'),),
+      'env_steps': env_steps, 'replayed_steps_per_env_step': 5.0,
+      'batch_size': 3, 'batch_length': 5, 'replay_chunk_steps': 16,
+      'save_every_seconds': 1e9, 'log_every_seconds': 1e9, 'seed': 4,
+      'replay_capacity': 1000, **kwargs}
+
+
+def last_checkpoint(logdir):
+  folder = checkpoints.Checkpoints(logdir / 'checkpoints').latest()
+  reader = tf.train.load_checkpoint(str(folder / 'variables'))
+  names = [
+      x for x in reader.get_variable_to_shape_map() if 'VARIABLE' in x]
+  values = {x: reader.get_tensor(x) for x in names}
+  return folder, values
+
+
+def scores(logdir):
+  lines = (pathlib.Path(logdir) / 'scores.jsonl').read_text().splitlines()
+  return [json.loads(x) for x in lines]
+
+
+def test_n_steps_stop_resume_m_steps_equals_n_plus_m(tmp_path):
+  straight, broken = tmp_path / 'straight', tmp_path / 'broken'
+  result = trainer.train(**arguments(straight, 90))
+  assert result['env_steps'] >= 90
+  assert result['updates'] > 15
+  trainer.train(**arguments(broken, 47))
+  trainer.train(**arguments(broken, 90))
+  folder_a, a = last_checkpoint(straight)
+  folder_b, b = last_checkpoint(broken)
+  assert folder_a.name == folder_b.name
+  assert a.keys() == b.keys() and len(a) > 100
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], name)
+  assert scores(straight) == scores(broken)
+  steps = [x['step'] for x in scores(broken)]
+  assert steps == sorted(steps) and len(steps) >= 4
+  for name in ('latents', 'index'):
+    with np.load(folder_a / 'replay' / f'{name}.npz') as x, np.load(
+        folder_b / 'replay' / f'{name}.npz') as y:
+      assert set(x.files) == set(y.files)
+      for key in x.files:
+        np.testing.assert_array_equal(x[key], y[key], key)
+
+
+def test_resumes_with_other_numbers_of_environments_and_a_larger_budget(
+    tmp_path):
+  trainer.train(**arguments(tmp_path, 30))
+  result = trainer.train(**arguments(
+      tmp_path, 60, collector=small_agent.part(
+          'collector', 'local', num_envs=3)))
+  assert result['env_steps'] >= 60
+  steps = [x['step'] for x in scores(tmp_path)]
+  assert steps == sorted(steps)
+
+
+def test_dry_run_counts_parameters_and_bytes(tmp_path):
+  summary = trainer.train(**{
+      **arguments(tmp_path, 90), 'logdir': None, 'dry_run': True})
+  assert set(summary['parameters']) == {
+      'encoder', 'core', 'decoder', 'reward', 'continue', 'actor', 'critic',
+      'total'}
+  parts = summary['parameters']
+  assert parts['encoder'] == 4 * 8 + 8 + 8  # Kernel, bias, norm.
+  assert parts['total'] == sum(v for k, v in parts.items() if k != 'total')
+  assert summary['updates_per_env_step'] == pytest.approx(5 / 15)
+  assert summary['dtype'] == 'float32' and summary['device'] == 'CPU'
+
+
+def test_replay_too_small_for_a_batch_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match='replay_capacity 10.*raise it'):
+    trainer.train(**arguments(tmp_path, 90, replay_capacity=10))
+
+
+def test_update_that_is_not_finite_changes_nothing_and_dumps(tmp_path):
+  from dv3.training import distribution
+  from dv3.training import step
+  agent = small_agent.make()
+  agent.build()
+  update = step.Update(
+      agent, distribution.make_strategy(),
+      (('all', ('*',), small_agent.part('optimizer', 'laprop',
+                                        warmup_updates=0)),), seed=0)
+  update(small_agent.batch())
+  before = [v.numpy().copy() for v in update._state()]
+  batch = small_agent.batch()
+  batch['reward'][1, 2] = np.nan
+  losses, metrics, _, _ = update(batch)
+  assert metrics['finite'] == 0.0
+  for old, variable in zip(before, update._state(), strict=True):
+    np.testing.assert_array_equal(old, variable.numpy(), variable.name)
+  with pytest.raises(errors.UserError, match='update 2: .*reward.*not finite'):
+    run.check_finite(losses, metrics, batch, update, tmp_path)
+  with np.load(tmp_path / 'not_finite-2.npz') as dumped:
+    assert np.isnan(dumped['reward'][1, 2])
+
+
+def test_credit_gives_fractions_exactly():
+  credit = run.Credit(1 / 3)
+  due = []
+  for _ in range(9):
+    credit.earn(1)
+    due.append(sum(iter(credit.spend, False)))
+  assert due == [0, 0, 1] * 3
+  credit = run.Credit(2.5)
+  due = []
+  for _ in range(4):
+    credit.earn(1)
+    due.append(sum(iter(credit.spend, False)))
+  assert due == [2, 3, 2, 3]
+
+
+def test_bfloat16_agent_trains_with_float32_variables():
+  from dv3.training import distribution
+  from dv3.training import step
+  agent = small_agent.make('bfloat16')
+  agent.build()
+  assert all(
+      v.dtype == tf.float32 for p in agent_lib.PARTS
+      for v in agent.variables_of(p))
+  update = step.Update(
+      agent, distribution.make_strategy(),
+      (('all', ('*',), small_agent.part(
+          'optimizer', 'laprop', learning_rate=1e-3, warmup_updates=0)),),
+      seed=0)
+  history = [update(small_agent.batch())[0] for _ in range(30)]
+  assert all(np.isfinite(list(x.values())).all() for x in history)
+  key = 'reconstruction/vector'
+  assert history[-1][key] < 0.95 * history[0][key]
+
+
+def test_optimizer_groups_are_checked():
+  from dv3.training import step
+  agent = small_agent.make()
+  agent.build()
+  adam = small_agent.part('optimizer', 'laprop')
+  with pytest.raises(errors.UserError, match="'actor' is in no optimizer"):
+    step.make_groups(agent, (('m', (
+        'encoder', 'core', 'decoder', 'reward', 'continue', 'critic'), adam),))
+  with pytest.raises(errors.UserError, match="unknown parts \\['wings'\\]"):
+    step.make_groups(agent, (('m', ('wings',), adam),))
+  with pytest.raises(errors.UserError, match='2 optimizer groups'):
+    step.make_groups(agent, (('a', ('*',), adam), ('b', ('core',), adam)))
+
+
