@@ -1,0 +1,208 @@
+"""BUILD says what the tree holds, what its files import, and which way."""
+
+import ast
+import collections
+import importlib.metadata
+import re
+import sys
+import textwrap
+import tomllib
+
+import build_file
+import pytest
+
+ROOT = build_file.ROOT
+LAYERS = (
+    {'nets', 'distributions'},
+    {'encoders', 'decoders', 'cores', 'heads', 'losses'},
+    {'agent'},
+    {'training'},
+    {'bin'},
+)
+"""A library may import from its own layer and from those before it."""
+
+HOST_SIDE = {
+    'envs', 'replay', 'samplers', 'collectors', 'transforms', 'registry',
+    'types', 'interfaces', 'config', 'report'}
+TENSORFLOW = {'tensorflow', 'tf_keras', 'tensorflow_probability', 'keras'}
+
+
+def read_build():
+  """Returns the rules of BUILD: name -> {'rule': ..., 'srcs': [...], ...}."""
+  rules = {}
+  for node in ast.parse((ROOT / 'BUILD').read_text()).body:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+      rule = ast.unparse(node.value.func)
+      if rule.startswith('py'):
+        fields = {
+            k.arg: ast.literal_eval(k.value) for k in node.value.keywords}
+        name = fields.pop('name')
+        assert name not in rules, f'{name} stands twice in BUILD'
+        rules[name] = {'srcs': [], 'deps': [], 'data': [], **fields}
+        rules[name]['rule'] = rule
+  return rules
+
+
+BUILD = read_build()
+DEPS = {
+    name: {label[1:] for label in rule['deps']}
+    for name, rule in BUILD.items()}
+TARGETS = [name for name in BUILD if name != 'parts']
+HOMES = {path: name for name, rule in BUILD.items() for path in rule['srcs']}
+
+
+def imported(target, late=True):
+  """Returns the targets that the files of a target import."""
+  found = set()
+  for path in BUILD[target]['srcs']:
+    for item in build_file.imports(path):
+      home = build_file.module(item.module)
+      if home and (late or not item.late):
+        found |= {HOMES[home]} | ({'dv3'} if home.startswith('dv3/') else set())
+  return found - {target}
+
+
+def third_party(path):
+  """Returns the packages of others that a file imports, by import name."""
+  names = {item.module.partition('.')[0] for item in build_file.imports(path)
+           if not build_file.module(item.module)}
+  return names - sys.stdlib_module_names
+
+
+def test_imports_are_seen(tmp_path):
+  path = tmp_path / 'file.py'
+  path.write_text(textwrap.dedent("""
+      import os.path
+      from dv3 import errors
+      import dv3
+      def late():
+        import tensorflow as tf
+        return dv3.get, tf
+      """))
+  assert [tuple(item) for item in build_file.imports(str(path))] == [
+      ('os.path', False), ('dv3.errors', False), ('dv3', False),
+      ('tensorflow', True), ('dv3.get', True)]
+  assert build_file.module('dv3.errors.UserError') == 'dv3/errors.py'
+  assert build_file.module('dv3.get') == 'dv3/registry.py'
+  assert build_file.module('dv3.nets.linear.Linear') == 'dv3/nets/linear.py'
+  assert build_file.module('os.path') is None
+
+
+def test_every_file_has_one_target():
+  count = collections.Counter(
+      path for rule in BUILD.values() for path in rule['srcs'])
+  assert [path for path, n in count.items() if n > 1] == []
+  in_tree = {
+      path.relative_to(ROOT).as_posix()
+      for folder in ('dv3', 'tests', 'tools', 'examples', 'benchmarks')
+      for path in (ROOT / folder).rglob('*.py')}
+  assert set(count) == in_tree, 'run `make build-file`'
+
+
+def test_gin_holds_no_python():
+  assert list((ROOT / 'gin').rglob('*.py')) == []
+
+
+@pytest.mark.parametrize('name', TARGETS)
+def test_dependencies_are_imports(name):
+  conftests = {
+      HOMES[path] for path in HOMES if path.endswith('/conftest.py')
+      for source in BUILD[name]['srcs']
+      if BUILD[name]['rule'] == 'pytest_test'
+      and source.startswith(path.removesuffix('conftest.py'))}
+  assert conftests <= DEPS[name], 'pytest loads these: `make build-file`'
+  stale = DEPS[name] - imported(name) - conftests
+  assert stale == set(), 'nothing imports these: `make build-file`'
+  missing = imported(name) - DEPS[name]
+  assert missing & imported(name, late=False) == set(), (
+      'imported, and not in deps: `make build-file`')
+  for other in missing:  # Only those that would close a cycle.
+    reached = build_file.closure({n: imported(n) for n in TARGETS}, [other])
+    assert name in reached, f'imported, and not in deps: {other}'
+    assert other in DEPS['parts']
+
+
+def test_dependencies_have_no_cycle():
+  for name in BUILD:
+    assert name not in build_file.closure(DEPS, DEPS[name]), name
+
+
+def test_parts_are_the_table_of_the_registry():
+  from dv3 import registry
+  wanted = {module.split('.')[1] for module in registry.TABLE.values()}
+  assert wanted <= DEPS['parts']
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in TARGETS if BUILD[n]['rule'] != 'py_library'])
+def test_what_runs_has_its_data(name):
+  data = BUILD[name]['data']
+  started = {label[1:] for label in data if label[1:] in BUILD}
+  reached = build_file.closure(DEPS, DEPS[name] | started)
+  if 'registry' in reached:
+    assert ':parts' in data or 'parts' in reached
+  files = [label for label in data if not label.startswith(':')]
+  assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_binaries_are_console_scripts():
+  with open(ROOT / 'pyproject.toml', 'rb') as file:
+    scripts = tomllib.load(file)['project']['scripts']
+  binaries = {
+      name: rule['main'] for name, rule in BUILD.items()
+      if rule['rule'] == 'py_binary' and rule['main'].startswith('dv3/')}
+  assert binaries == {
+      name: entry.partition(':')[0].replace('.', '/') + '.py'
+      for name, entry in scripts.items()}
+
+
+def test_imports_point_one_way():
+  rank = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+  programs = {n for n in BUILD if BUILD[n]['rule'] == 'py_binary'}
+  wrong = []
+  for name in TARGETS:
+    sources = BUILD[name]['srcs']
+    if not sources[0].startswith('dv3/') or name == 'testing':
+      continue
+    own = rank['bin'] if name in programs else rank.get(name)
+    for other in imported(name):
+      if own is None:  # Swappable kinds and the registry know no trainer.
+        if other in ('agent', 'training', 'bin'):
+          wrong.append((name, other))
+      elif rank.get(other, 0) > own:
+        wrong.append((name, other))
+  assert wrong == []
+
+
+@pytest.mark.parametrize('name', sorted(HOST_SIDE))
+def test_host_side_knows_neither_model_nor_tensorflow(name):
+  reached = build_file.closure(
+      {n: imported(n) for n in TARGETS}, [name])
+  model = {'agent', 'training', 'bin', 'normalizers', 'optimizers'}.union(
+      *LAYERS)
+  assert reached & model == set()
+  for target in reached:
+    for path in BUILD[target]['srcs']:
+      assert third_party(path) & TENSORFLOW == set(), path
+
+
+def test_third_party_imports_are_in_pyproject():
+  with open(ROOT / 'pyproject.toml', 'rb') as file:
+    project = tomllib.load(file)['project']
+  extras = project['optional-dependencies']
+  user = project['dependencies'] + [
+      item for name, items in extras.items() if name != 'dev' for item in items]
+
+  def declared(requirements):
+    return {
+        re.match(r'[\w.-]+', item)[0].lower().replace('_', '-')
+        for item in requirements}
+  distributions = importlib.metadata.packages_distributions()
+  for path in HOMES:
+    allowed = declared(user if path.startswith('dv3/') else [
+        *user, *extras['dev']])
+    for package in third_party(path):
+      owners = {
+          name.lower().replace('_', '-')
+          for name in distributions.get(package, [package])}
+      assert owners & allowed, f'{path} imports {package}; add it to pyproject'
