@@ -247,38 +247,51 @@ class Normalizer(Component):
 class Sampler(Component):
   """Chooses which stored sequences to train on; host side, NumPy.
 
-    sampler.add(item)                 # item: a non-negative int, increasing
-    sampler.remove(item)
+    sampler.add(items)        # [n] int64, counting on without a gap
+    sampler.remove(items)     # [n] int64, the oldest ones
     items = sampler.sample(count, rng)       # rng: numpy.random.Generator
-    sampler.update(items, {name: [count, T]})      # losses of the update
+    sampler.update(items, {name: [count, T]}, ends)   # what an update said
     state = sampler.state()           # {name: array}, into the checkpoint
-    sampler.load(state)
+    sampler.load(state, items)
+
+  An item is the number of a stored sequence; at most `capacity` are stored.
   """
 
   CONSTRUCTOR = ('capacity',)
 
   @required
-  def add(self, item: int) -> None:
-    """Makes a sequence available."""
+  def add(self, items) -> None:
+    """Makes sequences [n] int64 available."""
 
   @required
-  def remove(self, item: int) -> None:
-    """Takes back a sequence; always the oldest one."""
+  def remove(self, items) -> None:
+    """Takes back sequences [n] int64; always the oldest ones."""
 
   @required
   def sample(self, count: int, rng):
     """Returns [count] int64 items, drawn with replacement."""
 
-  def update(self, items, signals) -> None:
-    """Takes in what an update said about the items; default: nothing."""
+  def update(self, items, signals, ends) -> None:
+    """Takes in what an update said about trained items; default: nothing.
+
+    Args:
+      items: [B] int64, all of them stored.
+      signals: {name: [B, T] float} of the trained steps, 'loss' among them.
+      ends: [B, T] int64, the stored item whose sequence ends with the trained
+        step, -1 where there is none.
+    """
 
   @required
   def state(self) -> dict[str, Any]:
-    """Returns what must survive, {name: numpy array}."""
+    """Returns what must survive, {name: array}.
+
+    Entries called 'item/<name>' have a row for each stored item, oldest first:
+    if a part of replay is lost, their rows are taken out.
+    """
 
   @required
-  def load(self, state: dict[str, Any]) -> None:
-    """Restores `state()`."""
+  def load(self, state: dict[str, Any], items) -> None:
+    """Restores `state()` in a new sampler; `items` [n] int64 are stored."""
 
 
 class Transform(Component):

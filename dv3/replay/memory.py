@@ -4,7 +4,7 @@ import numpy as np
 
 from dv3 import types
 
-IDENTIFIER_BYTES = 8
+_INDEX_BYTES = 8  # Of one position or item number.
 
 
 def step_bytes(specs: types.Specs) -> int:
@@ -13,31 +13,46 @@ def step_bytes(specs: types.Specs) -> int:
 
 
 def slots_for(
-    capacity: int, chunk_steps: int, workers: int, stored_length: int) -> int:
-  """Returns how many chunks replay preallocates.
+    capacity: int, chunk_steps: int, workers: int, length: int) -> int:
+  """Returns how many chunks are in use at most.
 
-  Each worker's sequences need their own steps and `stored_length` - 1 more,
-  and begin and end inside a chunk.
+  A worker whose oldest sequence starts s steps ago touches at most
+  ceil((s - 1) / chunk_steps) + 1 chunks, s being its sequences, the L - 1
+  steps at which none starts yet, and the step that is being added.
+
+  Args:
+    capacity: sequences to hold, over all workers.
+    chunk_steps: steps of a chunk.
+    workers: how many workers write.
+    length: L, steps of a sequence.
   """
-  tail = -(-(stored_length - 1) // chunk_steps) + 2
-  return -(-capacity // chunk_steps) + workers * tail
+  steps = capacity + workers * (length - 1 + chunk_steps - 1)
+  return steps // chunk_steps + workers
 
 
-def projected_bytes(
+def bytes_by_entry(
     specs: types.Specs, capacity: int, *, chunk_steps: int = 1024,
-    workers: int = 1, stored_length: int = 65) -> int:
-  """Returns the bytes that replay takes when it is full.
+    workers: int = 1, length: int = 65) -> dict[str, int]:
+  """Returns the bytes that replay allocates for each entry and its index.
 
   Args:
     specs: of one step, with its latents.
-    capacity: sequences (and steps) that it holds.
+    capacity: sequences that it holds, one for each step.
     chunk_steps: steps of a chunk.
     workers: environments that write into it.
-    stored_length: steps of a sequence with its context.
+    length: L, stored steps of a sequence.
   """
-  steps = chunk_steps * slots_for(
-      capacity, chunk_steps, workers, stored_length)
-  return steps * step_bytes(specs) + capacity * IDENTIFIER_BYTES
+  steps = slots_for(capacity, chunk_steps, workers, length) * chunk_steps
+  result = {
+      name: steps * spec.size * np.dtype(spec.dtype).itemsize
+      for name, spec in specs.items()}
+  result['index'] = (steps + capacity) * _INDEX_BYTES
+  return result
+
+
+def projected_bytes(specs: types.Specs, capacity: int, **kwargs: int) -> int:
+  """Returns the sum of `bytes_by_entry`, whose arguments it takes."""
+  return sum(bytes_by_entry(specs, capacity, **kwargs).values())
 
 
 def available_bytes() -> int | None:

@@ -1,7 +1,7 @@
 """Replay: sequences of steps, with latents that are written back."""
 
 import collections
-from typing import Any
+import threading
 
 import numpy as np
 
@@ -10,7 +10,13 @@ from dv3 import types
 from dv3.replay import chunks as chunks_lib
 from dv3.replay import context as context_lib
 from dv3.replay import memory
+from dv3.replay import saving
+from dv3.replay import staging
+from dv3.replay import storage
 from dv3.samplers import uniform
+
+projected_bytes = memory.projected_bytes
+shortage = memory.shortage
 
 
 class Replay:
@@ -20,27 +26,40 @@ class Replay:
     replay.add({name: [n, ...]}, workers)
     batch = replay.gather(replay.draw(batch_size))
     replay.write_latents(batch['stepid'], {'latent/<name>': [B, T, ...]})
+    replay.update_sampler(batch['item'], {'loss': [B, T]})
 
-  Each worker's steps form one endless stream; sequences of L = K + T steps
+  Each worker's steps form one endless stream; sequences of L = P * T + K steps
   cross episode borders. Every new step makes the sequence of the last L steps
-  available; the oldest sequence is dropped when there are `capacity`. With
-  the online queue, each worker's non-overlapping sequences (starting at step
-  1, L + 1, 2 L + 1, ...) are drawn first, once.
+  available, as an item; the oldest item is dropped when there are `capacity`.
+  With the online queue, each worker's non-overlapping sequences (starting at
+  step 1, L + 1, 2 L + 1, ...) are drawn first, once.
+
+  One lock guards every method, so that a background thread may gather while
+  the main thread goes on: an `add` that would drop a drawn item gathers its
+  batch first. The draws, and with them the run, do not depend on the threads'
+  timing if the write-backs wait for the gather.
 
   Args:
     specs: of one step: observations, actions, reward, flags, latents.
-    capacity: sequences to hold.
-    length: T, trained steps of a sequence.
+    capacity: sequences to hold, one for each step.
+    length: T, trained steps of a piece.
     context: K, steps before them.
+    consecutive: P, pieces that a sequence is cut into.
     sampler: which sequences to draw; uniform by default.
     chunk_steps: steps of a chunk.
     online: whether the online queue is used.
     seed: of the draws.
     workers: how many workers add steps, numbered from 0.
     directory: where full chunks are written; None keeps them in memory only.
+    batch_size: sequences of the batches to come, if known, for the check of
+      the capacity.
+
+  Attributes:
+    queued: how many online sequences wait.
 
   Raises:
-    UserError: if the capacity holds no sequence.
+    UserError: if the capacity is less than one batch, or does not fit in
+      memory.
 
   Source: Hafner et al., Nature 2025, "Experience replay"; danijar/dreamerv3
     e3f0224.
@@ -48,34 +67,59 @@ class Replay:
 
   def __init__(
       self, specs: types.Specs, *, capacity: int, length: int, context: int,
-      sampler=None, chunk_steps: int = 1024, online: bool = True,
-      seed: int = 0, workers: int = 1, directory=None):
-    if capacity < 1:
+      consecutive: int = 1, sampler=None, chunk_steps: int = 1024,
+      online: bool = True, seed: int = 0, workers: int = 1, directory=None,
+      batch_size: int | None = None):
+    least = max(1, workers, (batch_size or 0) * length)
+    if capacity < least:
       raise errors.UserError(
-          f'train.replay_capacity {capacity} holds no sequence; raise it')
+          f'train.replay_capacity {capacity} is less than {least} (batch_size '
+          'x batch_length, and one step of each environment); raise it')
     self.specs = dict(specs)
     self.capacity = capacity
     self.length = length
     self.context = context
-    self.stored_length = length + context
+    self.consecutive = consecutive
+    self.stored_length = length * consecutive + context
     self.online = online
     self.workers = workers
+    self.seed = seed
     self.rng = np.random.default_rng(seed)
     self.sampler = sampler or uniform.UniformSampler(capacity=capacity)
-    self.chunks = chunks_lib.Chunks(
-        specs, capacity, chunk_steps, workers, self.stored_length)
-    self.directory = directory
-    self.starts = np.zeros(capacity, np.int64)  # Position by item % capacity.
+    missing = shortage(projected_bytes(
+        specs, capacity, chunk_steps=chunk_steps, workers=workers,
+        length=self.stored_length))
+    if missing:
+      raise errors.UserError(missing)
+    self.chunks = self.make_chunks(chunk_steps)
+    self.writer = None if directory is None else storage.Writer(directory)
+    self.starts = np.empty(capacity, np.int64)  # Position by item % capacity.
     self.first_item = 0
     self.next_item = 0
     self.queue: collections.deque[int] = collections.deque()
     self.counts = np.zeros(workers, np.int64)
     # The positions of each worker's last L steps, by step % L.
     self.recent = np.zeros((workers, self.stored_length), np.int64)
+    self._staging = staging.Staging(consecutive + 1)
+    self._drawn: np.ndarray | None = None  # Until its last piece is gathered.
+    self._rescued: list[dict[str, np.ndarray]] | None = None
+    self._lock = threading.RLock()
+
+  def make_chunks(self, chunk_steps: int, extra: int = 0) -> chunks_lib.Chunks:
+    """Returns empty storage of the right size, and room for extra chunks."""
+    slots = memory.slots_for(
+        self.capacity, chunk_steps, self.workers, self.stored_length)
+    return chunks_lib.Chunks(
+        self.specs, slots=slots + extra, chunk_steps=chunk_steps,
+        workers=self.workers)
 
   def __len__(self) -> int:
     """The number of sequences that can be drawn."""
     return self.next_item - self.first_item
+
+  @property
+  def queued(self) -> int:
+    return len(self.queue)
 
   def add(self, steps: dict[str, np.ndarray], workers: np.ndarray) -> None:
     """Adds one step of each of some workers.
@@ -85,74 +129,78 @@ class Replay:
       workers: [n] distinct worker numbers.
 
     Raises:
-      UserError: if a full chunk cannot be written to disk.
+      UserError: if a full chunk could not be written to disk.
     """
     workers = np.asarray(workers)
-    chunks = self.chunks
-    for worker in workers[self._needs_chunk(workers)]:
-      full = chunks.open(int(worker))
-      if full >= 0 and self.directory is not None:
-        self._write(full)
-    positions = chunks.append(steps, workers)
-    chunks.refer(positions, 1)  # As the start of a sequence to come.
-    length = self.stored_length
-    self.recent[workers, self.counts[workers] % length] = positions
-    self.counts[workers] += 1
-    counts = self.counts[workers]
-    ready = counts >= length
-    if ready.any():
-      start = self.recent[workers[ready], counts[ready] % length]
-      self._insert(start, counts[ready])
+    chunks, length = self.chunks, self.stored_length
+    with self._lock:
+      slots = chunks.current[workers]
+      full = (slots < 0) | (chunks.filled[slots] >= chunks.chunk_steps)
+      if full.any():
+        for worker in workers[full].tolist():
+          self._open_chunk(worker)
+      positions = chunks.append(steps, workers)
+      counts = self.counts[workers]
+      self.recent[workers, counts % length] = positions
+      counts += 1
+      self.counts[workers] = counts
+      ready = counts >= length
+      if ready.any():
+        starts = self.recent[workers[ready], counts[ready] % length]
+        self._insert(starts, positions[ready], counts[ready])
 
   def draw(self, batch_size: int) -> np.ndarray:
     """Decides on the sequences of a batch: [B] int64 items.
 
+    They can be gathered until the next draw.
+
     Raises:
       ValueError: if replay is empty.
     """
-    if not len(self):
-      raise ValueError('replay is empty')
-    items = []
-    while self.queue and len(items) < batch_size:
-      item = self.queue.popleft()
-      if item >= self.first_item:
-        items.append(item)
-    rest = batch_size - len(items)
-    drawn = self.sampler.sample(rest, self.rng) if rest else ()
-    return np.array([*items, *drawn], np.int64)
+    with self._lock:
+      if not len(self):
+        raise ValueError('replay is empty')
+      items = []
+      while self.queue and len(items) < batch_size:
+        item = self.queue.popleft()
+        if item >= self.first_item:
+          items.append(item)
+      rest = batch_size - len(items)
+      drawn = self.sampler.sample(rest, self.rng) if rest else ()
+      self._drawn = np.array([*items, *drawn], np.int64)
+      self._rescued = None
+      return self._drawn.copy()
 
-  def gather(self, items: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads a batch; see `context.apply` for its entries, and 'item' [B].
+  def gather(self, items: np.ndarray, piece: int = 0) -> dict[str, np.ndarray]:
+    """Reads one piece of drawn sequences.
 
-    Items that were dropped since they were drawn are replaced by the oldest.
+    Args:
+      items: [B], what `draw` returned.
+      piece: below P; a later piece starts from the latents after the one
+        before (`context.carried`), not from the stored ones.
+
+    Returns:
+      {name: [B, T, ...]}: the entries of `context.apply`, 'stepid' [B, T] int64
+      and 'item' [B] int64. The arrays are overwritten by the gather after the
+      next one (by the P + 1st after this one).
+
+    Raises:
+      LookupError: if items were dropped that are not of the last draw.
     """
-    items = np.maximum(items, self.first_item)
-    positions = self.chunks.walk(
-        self.starts[items % self.capacity], self.stored_length)
-    batch = {}
-    trained = positions[:, self.context:]
-    action = positions[:, max(0, self.context - 1): self.stored_length - 1]
-    for name, array in self.chunks.arrays.items():
-      if context_lib.is_latent(name):
-        if self.context:
-          batch[name] = array[positions[:, self.context - 1]]
-      elif context_lib.is_action(name):
-        value = array[action]
-        if not self.context:
-          value = np.concatenate([np.zeros_like(value[:, :1]), value], 1)
-        batch[f'prev_{name}'] = value
-      elif name not in ('is_first', 'is_last'):
-        batch[name] = array[trained]
-    is_first, is_last = context_lib.annotate(
-        *(self.chunks.arrays[k][positions] for k in ('is_first', 'is_last')))
-    batch['is_first'] = is_first[:, self.context:]
-    batch['is_last'] = is_last[:, self.context:]
-    batch['stepid'] = self.chunks.stepid(trained)
-    batch['item'] = items
-    return batch
+    with self._lock:
+      last_draw = np.array_equal(items, self._drawn)
+      if last_draw and self._rescued is not None:
+        batch = self._rescued[piece]
+      elif (items < self.first_item).any():
+        raise LookupError('items were dropped; gather before the next draw')
+      else:
+        batch = self._read(items, piece)
+      if last_draw and piece == self.consecutive - 1:
+        self._drawn = self._rescued = None
+      return batch
 
   def sample(self, batch_size: int) -> dict[str, np.ndarray]:
-    """Draws and gathers."""
+    """Draws and gathers the first piece."""
     return self.gather(self.draw(batch_size))
 
   def write_latents(
@@ -161,85 +209,115 @@ class Replay:
 
     Args:
       stepid: [B, T] as in the batch; the first of each row says where.
-      latents: {'latent/<name>': [B, T, ...]}. Rows whose steps were dropped
-        are ignored.
+      latents: {'latent/<name>': [B, T, ...]}. Steps that were dropped are
+        ignored.
     """
-    start = self.chunks.position_of(stepid[:, 0])
-    rows = start >= 0
-    positions = self.chunks.walk(start[rows], stepid.shape[1])
-    for name, value in latents.items():
-      self.chunks.arrays[name][positions] = value[rows]
+    with self._lock:
+      start = self.chunks.position_of(stepid[:, 0])
+      rows = start >= 0
+      positions = self.chunks.walk(start[rows], stepid.shape[1])
+      there = positions >= 0
+      for name, value in latents.items():
+        value = np.asarray(value)[rows]
+        self.chunks.arrays[name][positions[there]] = value[there]
 
   def update_sampler(
-      self, items: np.ndarray, signals: dict[str, np.ndarray]) -> None:
-    """Tells the sampler what an update said about items that still exist."""
-    rows = items >= self.first_item
-    self.sampler.update(
-        items[rows], {name: value[rows] for name, value in signals.items()})
+      self, items: np.ndarray, signals: dict[str, np.ndarray],
+      piece: int = 0) -> None:
+    """Tells the sampler what an update said about items that still exist.
+
+    Args:
+      items: [B], of the batch.
+      signals: {name: [B, T]} of the trained steps, for example their losses.
+      piece: which piece was trained.
+    """
+    with self._lock:
+      rows = items >= self.first_item
+      items = items[rows]
+      positions = self.chunks.walk(
+          self.starts[items % self.capacity], self.stored_length)
+      begin = piece * self.length + self.context
+      ends = self.chunks.ends[positions[:, begin: begin + self.length]]
+      ends = np.where(ends >= self.first_item, ends, -1)
+      self.sampler.update(
+          items, {k: np.asarray(v)[rows] for k, v in signals.items()}, ends)
 
   def save(self, folder) -> None:
-    """Writes what belongs to a checkpoint; see `storage.save`."""
-    from dv3.replay import storage
-    storage.save(self, folder)
+    """Writes what belongs to a checkpoint; see `saving.save`."""
+    with self._lock:
+      saving.save(self, folder)
 
   def load(self, folder) -> None:
-    """Restores what `save` wrote; see `storage.load`."""
-    from dv3.replay import storage
-    storage.load(self, folder)
+    """Restores what `save` wrote; see `saving.load`."""
+    with self._lock:
+      saving.load(self, folder)
 
-  def prune(self, folders) -> None:
-    """Deletes chunk files that none of the checkpoint folders needs."""
-    from dv3.replay import storage
-    storage.prune(self.directory, folders)
+  def prune(self, keep) -> None:
+    """Deletes chunk files that no checkpoint of `keep` needs."""
+    if self.writer is not None:
+      saving.prune(self.writer.directory, keep)
 
-  def _needs_chunk(self, workers) -> np.ndarray:
-    slots = self.chunks.current[workers]
-    return (slots < 0) | (self.chunks.filled[slots] >= self.chunks.chunk_steps)
+  def drop(self, count: int) -> None:
+    """Drops the oldest sequences."""
+    items = np.arange(self.first_item, self.first_item + count)
+    if self._rescued is None and self._drawn is not None and (
+        self._drawn <= items[-1]).any():
+      self._rescued = [
+          self._read(self._drawn, piece) for piece in range(self.consecutive)]
+    self.sampler.remove(items)
+    self.first_item += count
+    self.chunks.release(self.starts[items % self.capacity])
 
-  def _write(self, slot: int) -> None:
-    from dv3.replay import storage
-    storage.write_chunk(self, self.directory, slot)
-
-  def _insert(self, starts: np.ndarray, counts: np.ndarray) -> None:
+  def _insert(self, starts, ends, counts) -> None:
     """Makes sequences available, dropping the oldest where it is full."""
     excess = len(self) + len(starts) - self.capacity
     if excess > 0:
-      self._drop(excess)
+      self.drop(excess)
     items = np.arange(self.next_item, self.next_item + len(starts))
     self.starts[items % self.capacity] = starts
+    self.chunks.ends[ends] = items
     self.next_item += len(starts)
-    self._hold(starts, 1)
     self.sampler.add(items)
     if self.online:
-      # counts - 1 is the number n of the step in section "online queue".
+      # counts - 1 is the number of the step that was added, from 0.
       fresh = (counts - 1) % self.stored_length == 0
-      self.queue.extend(int(x) for x in items[fresh])
+      self.queue.extend(items[fresh].tolist())
 
-  def _drop(self, count: int) -> None:
-    items = np.arange(self.first_item, self.first_item + count)
-    self.sampler.remove(items)
-    starts = self.starts[items % self.capacity]
-    self.first_item += count
-    self._hold(starts, -1)
-    self.chunks.refer(starts, -1)
+  def _open_chunk(self, worker: int) -> None:
+    """Gives a worker a new chunk and has the full one written."""
+    if self.writer is not None:
+      # The slot's former chunk may still be being written.
+      self.writer.wait(self.chunks, self.chunks.next_slot)
+    full = self.chunks.open(worker)
+    if self.writer is not None and full >= 0:
+      self.writer.submit(self.chunks, full)
 
-  def _hold(self, starts, change: int) -> None:
-    """Changes the references of the later chunks of sequences."""
-    index = starts % self.chunks.chunk_steps
-    crossing = starts[index + self.stored_length > self.chunks.chunk_steps]
-    if not len(crossing):
-      return
-    positions = self.chunks.walk(crossing, self.stored_length)
-    slots = positions // self.chunks.chunk_steps
-    later = slots[:, 1:][np.diff(slots, axis=1) != 0]
-    self.chunks.refer(later * self.chunks.chunk_steps, change)
-
-
-def projected_bytes(specs: types.Specs, capacity: int, **kwargs: Any) -> int:
-  """Returns the bytes of a full replay; see `memory.projected_bytes`."""
-  return memory.projected_bytes(specs, capacity, **kwargs)
-
-
-def shortage(needed_bytes: int) -> str | None:
-  """Returns what is wrong if replay cannot fit; see `memory.shortage`."""
-  return memory.shortage(needed_bytes)
+  def _read(self, items, piece: int) -> dict[str, np.ndarray]:
+    """Copies one piece of sequences into staging buffers."""
+    arrays = self.chunks.arrays
+    whole = self.chunks.walk(
+        self.starts[items % self.capacity], self.stored_length)
+    begin = piece * self.length
+    positions = whole[:, begin: begin + self.context + self.length]
+    trained = positions[:, self.context:]
+    buffers = self._staging.turn()
+    batch = {'item': items.copy(), 'stepid': self.chunks.stepid(trained)}
+    for name, array in arrays.items():
+      taken = positions[
+          :, context_lib.window(name, self.length, self.context)]
+      if context_lib.is_latent(name):
+        if self.context:
+          batch[name] = array[taken[:, 0]]
+        continue
+      out = staging.buffer(
+          buffers, name, (*trained.shape, *array.shape[1:]), array.dtype)
+      batch[context_lib.batch_name(name)] = out
+      if taken.shape != trained.shape:  # Actions without context.
+        out[:, 0] = 0
+        out = out[:, 1:]
+      staging.copy(array, taken, out)
+    flags = context_lib.annotate(
+        arrays['is_first'][whole], arrays['is_last'][whole])
+    part = slice(begin + self.context, begin + self.context + self.length)
+    batch['is_first'], batch['is_last'] = (x[:, part] for x in flags)
+    return batch

@@ -1,7 +1,5 @@
 """The uniform sampler."""
 
-import numpy as np
-
 from dv3 import interfaces
 from dv3 import registry
 
@@ -13,7 +11,7 @@ class UniformSampler(interfaces.Sampler):
   Args:
     capacity: the most sequences that are stored; not needed here.
 
-  Source: Hafner et al. 2023, "Experience replay".
+  Source: Hafner et al., Nature 2025, "Experience replay".
   """
 
   def __init__(self, *, capacity: int):
@@ -22,21 +20,19 @@ class UniformSampler(interfaces.Sampler):
     self._next = 0
 
   def add(self, items):
-    if not len(self):
+    if self._first == self._next:
       self._first = int(items[0])
     self._next = int(items[-1]) + 1
 
   def remove(self, items):
     self._first = int(items[-1]) + 1
 
-  def __len__(self):
-    return self._next - self._first
-
   def sample(self, count, rng):
     return rng.integers(self._first, self._next, count)
 
   def state(self):
-    return {'range': np.array([self._first, self._next], np.int64)}
+    return {}
 
-  def load(self, state):
-    self._first, self._next = (int(x) for x in state['range'])
+  def load(self, state, items):
+    if len(items):
+      self.add(items)

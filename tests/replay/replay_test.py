@@ -190,7 +190,7 @@ def test_another_length_is_refused_with_the_remedy(tmp_path):
   for _ in range(9):
     replay.add(step(rng, 3), [0, 1, 2])
   replay.save(tmp_path)
-  with pytest.raises(errors.UserError, match='length 5, not 9.*logdir'):
+  with pytest.raises(errors.UserError, match='of 5 steps .*, not 9.*logdir'):
     make(length=8).load(tmp_path)
 
 

@@ -1,0 +1,316 @@
+"""What a checkpoint holds of replay, and how replay is restored from it.
+
+A checkpoint's folder holds everything but the full chunks: these lie in files
+of their own, to which it refers by identifier and checksum.
+
+  replay.json    numbers, specs, state of the random generator
+  index.npz      chunks and their links, sequences, queue, workers' positions
+  chunks.npz     the steps of chunks that are not full yet
+  latents.npz    the latents of all chunks
+  sampler.npz    the sampler's state
+
+In these files chunks go by their number in the order of their identifiers, and
+a step is number * chunk_steps + index.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+from absl import logging
+
+from dv3 import errors
+from dv3.replay import context
+from dv3.replay import storage
+
+_FORMAT = 1
+_CHUNK = re.compile(r'(writing-)?chunk-(\d{12})(\.npz|\.damaged)?')
+
+
+def save(replay, folder) -> None:
+  """Writes what a checkpoint needs besides the files of full chunks.
+
+  Whoever makes checkpoints flushes the folder to disk and renames it.
+
+  Args:
+    replay: the `Replay`.
+    folder: of the checkpoint; created if missing.
+
+  Raises:
+    UserError: if the disk is full or cannot be written.
+  """
+  folder = pathlib.Path(folder)
+  chunks = replay.chunks
+  slots = chunks.alive()
+  if replay.writer is not None:
+    replay.writer.wait(chunks)
+    for slot in slots:
+      if chunks.filled[slot] == chunks.chunk_steps and (
+          chunks.checksum[slot] < 0):
+        replay.writer.submit(chunks, slot)
+    replay.writer.wait(chunks)
+  number = np.full(len(chunks.identifier), -1, np.int64)
+  number[slots] = np.arange(len(slots))
+  renumber = lambda positions: (
+      number[positions // chunks.chunk_steps] * chunks.chunk_steps
+      + positions % chunks.chunk_steps)
+  items = np.arange(replay.first_item, replay.next_item)
+  along, latents = {}, {}
+  for i, slot in enumerate(slots):
+    for name, value in chunks.entries(slot).items():
+      if context.is_latent(name):
+        latents[f'{i}/{name}'] = value
+      elif chunks.checksum[slot] < 0:
+        along[f'{i}/{name}'] = value
+  held = np.minimum(replay.counts, replay.stored_length)
+  archives = {
+      'index': {
+          'identifier': chunks.identifier[slots],
+          'successor': number[chunks.successor[slots]],
+          'filled': chunks.filled[slots],
+          'checksum': chunks.checksum[slots],
+          'current': number[chunks.current],
+          'counts': replay.counts,
+          'recent': np.where(
+              np.arange(replay.stored_length) < held[:, None],
+              renumber(replay.recent), -1),
+          'starts': renumber(replay.starts[items % replay.capacity]),
+          'queue': np.array(replay.queue, np.int64)},
+      'chunks': along, 'latents': latents, 'sampler': replay.sampler.state()}
+  numbers = {
+      'format': _FORMAT, 'specs': _describe(replay.specs),
+      'length': replay.stored_length, 'chunk_steps': chunks.chunk_steps,
+      'first_item': replay.first_item, 'next_item': replay.next_item,
+      'next_identifier': chunks.next_identifier,
+      'sampler': type(replay.sampler).__qualname__,
+      'seed': replay.seed, 'rng': replay.rng.bit_generator.state}
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, arrays in archives.items():
+      np.savez(folder / f'{name}.npz', **arrays)
+    (folder / 'replay.json').write_text(json.dumps(numbers))
+  except OSError as error:
+    for name in (*(f'{x}.npz' for x in archives), 'replay.json'):
+      (folder / name).unlink(missing_ok=True)
+    raise storage.disk_error(folder, error) from error
+
+
+def load(replay, folder) -> None:
+  """Restores an empty replay.
+
+  The capacity and the number of workers may be others than when it was saved:
+  the oldest sequences are dropped, new workers begin, the steps of missing
+  ones stay as long as others do. The chunk size stays the saved one. With
+  another seed the draws from here on differ. A damaged chunk costs its
+  sequences: it is renamed to *.damaged, with a warning.
+
+  Args:
+    replay: the `Replay`, without steps.
+    folder: of the checkpoint.
+
+  Raises:
+    UserError: if the steps have other entries, or sequences another length, or
+      the sampler is another one, or the checkpoint itself is damaged.
+  """
+  folder = pathlib.Path(folder)
+  numbers, archives = _read(folder)
+  _check(replay, numbers, folder)
+  index = archives['index']
+  needed, first = _needed(replay, numbers, index)
+  partial = int((index['filled'] < numbers['chunk_steps'])[needed].sum())
+  replay.chunks = chunks = replay.make_chunks(
+      numbers['chunk_steps'], extra=2 * partial)
+  slots = _load_chunks(replay, folder, archives, needed)
+  chunks.next_identifier = numbers['next_identifier']
+  alive = slots[:-1] >= 0
+  chunks.successor[slots[:-1][alive]] = slots[index['successor']][alive]
+  kept = min(replay.workers, len(index['current']))
+  chunks.current[:kept] = slots[index['current'][:kept]]
+  position = lambda steps: np.where(
+      (steps >= 0) & (slots[steps // chunks.chunk_steps] >= 0),
+      slots[steps // chunks.chunk_steps] * chunks.chunk_steps
+      + steps % chunks.chunk_steps, -1)
+  _load_workers(replay, index, position, kept)
+  _load_items(replay, numbers, archives, position, first)
+  chunks.sweep(chunks.alive())
+  if numbers['seed'] == replay.seed:
+    replay.rng.bit_generator.state = numbers['rng']
+
+
+def prune(directory, folders) -> None:
+  """Deletes chunk files that none of the checkpoint folders refers to.
+
+  Files of newer chunks stay: the next checkpoint refers to them. So do those
+  that were set aside as damaged.
+  """
+  needed: set[int] = set()
+  newest = -1
+  for folder in folders:
+    with np.load(
+        pathlib.Path(folder) / 'index.npz', allow_pickle=False) as file:
+      needed.update(file['identifier'][file['checksum'] >= 0].tolist())
+      newest = max([newest, *file['identifier'].tolist()])
+  for path in pathlib.Path(directory).glob('*chunk-*'):
+    match = _CHUNK.fullmatch(path.name)
+    if match and match[3] != '.damaged' and int(match[2]) <= newest and (
+        match[1] or int(match[2]) not in needed):
+      path.unlink(missing_ok=True)
+
+
+def _describe(specs) -> dict[str, list]:
+  return {k: [list(s.shape), np.dtype(s.dtype).name] for k, s in specs.items()}
+
+
+def _read(folder):
+  """Returns the numbers and the archives of a checkpoint."""
+  try:
+    numbers = json.loads((folder / 'replay.json').read_text())
+    archives = {
+        name: storage.read_archive(folder / f'{name}.npz')
+        for name in ('index', 'chunks', 'latents', 'sampler')}
+  except (OSError, ValueError, storage.Damage) as error:
+    raise errors.UserError(
+        f'the replay in {folder} cannot be read: {error}; remove this '
+        'checkpoint to resume at an older one') from error
+  return numbers, archives
+
+
+def _check(replay, numbers, folder) -> None:
+  """Raises UserError where a checkpoint does not fit."""
+  old, new = numbers['specs'], _describe(replay.specs)
+  differ = sorted(k for k in old | new if old.get(k) != new.get(k))
+  remedy = 'use the configuration that made it, or another --logdir'
+  if numbers['format'] != _FORMAT:
+    raise errors.UserError(
+        f'the replay in {folder} has format {numbers["format"]}, not '
+        f'{_FORMAT}; use the version of dv3 that made it')
+  if differ:
+    listed = ', '.join(
+        f'{k} was {old.get(k, "absent")}, is {new.get(k, "absent")}'
+        for k in differ)
+    raise errors.UserError(
+        f'the replay in {folder} has other entries: {listed}; {remedy}')
+  if numbers['length'] != replay.stored_length:
+    raise errors.UserError(
+        f'the replay in {folder} has sequences of {numbers["length"]} steps '
+        f'(batch_length and replay_context), not {replay.stored_length}; '
+        f'{remedy}')
+  sampler = type(replay.sampler).__qualname__
+  if numbers['sampler'] != sampler:
+    raise errors.UserError(
+        f'the replay in {folder} was drawn from by {numbers["sampler"]}, not '
+        f'{sampler}; {remedy}')
+
+
+def _needed(replay, numbers, index):
+  """Returns (which chunks to load [n] bool, the first sequence to keep)."""
+  chunk_steps, length = numbers['chunk_steps'], replay.stored_length
+  first = max(0, len(index['starts']) - replay.capacity)
+  needed = np.zeros(len(index['identifier']) + 1, bool)
+  # The last start in a chunk, or the last step for which one may come, says
+  # how far its chain is needed.
+  last = np.full(len(needed), -1, np.int64)
+  number, within = np.divmod(index['starts'][first:], chunk_steps)
+  np.maximum.at(last, number, within)
+  recent = index['recent'][:replay.workers]
+  needed[recent[recent >= 0] // chunk_steps] = True
+  needed[index['current'][:replay.workers]] = True
+  successor = np.append(index['successor'], -1)
+  chain = np.flatnonzero(last >= 0)
+  hops = (last[chain] + length - 1) // chunk_steps
+  needed[chain] = True
+  while len(chain):
+    chain, hops = successor[chain[hops > 0]], hops[hops > 0] - 1
+    needed[chain] = True
+  return needed[:-1], first
+
+
+def _load_chunks(replay, folder, archives, needed) -> np.ndarray:
+  """Reads chunks; returns their slots [n + 1], -1 for lost ones and the last.
+
+  Chunks that nothing needs any more have no slot either.
+  """
+  chunks, index = replay.chunks, archives['index']
+  slots = np.full(len(needed) + 1, -1, np.int64)
+  for i in np.flatnonzero(needed).tolist():
+    identifier, checksum = (
+        int(index[k][i]) for k in ('identifier', 'checksum'))
+    entries = {
+        name: value[f'{i}/{name}'] for name in replay.specs
+        for value in (archives['chunks'], archives['latents'])
+        if f'{i}/{name}' in value}
+    if checksum >= 0:
+      if replay.writer is None:
+        raise errors.UserError(
+            f'the replay in {folder} needs the folder of its chunk files; '
+            'pass directory')
+      path = storage.chunk_path(replay.writer.directory, identifier)
+      try:
+        entries |= storage.read_chunk(path, checksum)
+      except storage.Damage as damage:
+        logging.warning(
+            'replay chunk %s is damaged (%s): its %d steps are left out',
+            path, damage, index['filled'][i])
+        if path.exists():
+          os.replace(path, path.with_suffix('.damaged'))
+        continue
+    slots[i] = slot = chunks.adopt(identifier)
+    chunks.filled[slot] = index['filled'][i]
+    chunks.checksum[slot] = checksum
+    for name, view in chunks.entries(slot).items():
+      view[:] = entries[name]
+  return slots
+
+
+def _load_workers(replay, index, position, kept) -> None:
+  """Restores where workers write, and the steps at which sequences may start.
+
+  A worker whose last chunks are lost begins a new stream.
+  """
+  chunks, length = replay.chunks, replay.stored_length
+  replay.counts[:kept] = index['counts'][:kept]
+  replay.recent[:kept] = position(index['recent'][:kept])
+  for worker in range(kept):
+    count = int(replay.counts[worker])
+    # Of the last L steps, the oldest starts a sequence already.
+    open_ = replay.recent[
+        worker, np.arange(count - min(count, length - 1), count) % length]
+    if chunks.current[worker] < 0 or (open_ < 0).any():
+      replay.counts[worker] = 0
+      chunks.current[worker] = -1
+    else:
+      chunks.refer(open_)
+
+
+def _load_items(replay, numbers, archives, position, first) -> None:
+  """Restores the sequences whose chunks are all there."""
+  index, chunks = archives['index'], replay.chunks
+  starts = position(index['starts'])
+  ends = np.where(
+      starts >= 0, chunks.advance(starts, replay.stored_length - 1), -1)
+  whole = ends >= 0
+  whole[:first] = False
+  kept = np.flatnonzero(whole)
+  old = numbers['first_item'] + kept
+  if len(kept) == len(starts) - first:
+    replay.first_item = numbers['first_item'] + first
+  else:
+    # Numbers without gaps, and none that meant another sequence before.
+    replay.first_item = numbers['next_item']
+  replay.next_item = replay.first_item + len(kept)
+  items = np.arange(replay.first_item, replay.next_item)
+  replay.starts[items % replay.capacity] = starts[kept]
+  chunks.refer(starts[kept])
+  for slot in chunks.slot_of.values():
+    begin = slot * chunks.chunk_steps
+    chunks.ends[begin: begin + int(chunks.filled[slot])] = -1
+  chunks.ends[ends[kept]] = items
+  renamed = dict(zip(old.tolist(), items.tolist(), strict=True))
+  replay.queue = collections.deque(
+      renamed[x] for x in index['queue'].tolist() if x in renamed)
+  replay.sampler.load({
+      name: value[kept] if name.startswith('item/') else value
+      for name, value in archives['sampler'].items()}, items)
