@@ -7,8 +7,8 @@ that runs is a binary under the name of its console script; a test file is a
 test. `tests/build_file_test.py` reads BUILD and says where it is not true.
 
 Dependencies are imports. Two kinds are left out, for Bazel allows no cycles: an
-import inside a function that leads back to its own library, and the components
-that the registry imports by name. The library `:parts` is all of these;
+import inside a function that leads back to its own library, and what the
+registry and `dv3` import by name. The library `:parts` is all of these;
 whatever runs and reaches the registry has it as data.
 """
 
@@ -215,8 +215,9 @@ def public_names() -> dict[str, str]:
 
 
 def parts() -> set[str]:
-  """Returns the files in the registry's table of components."""
-  homes = constant('dv3/registry.py', 'TABLE').values()
+  """Returns the files that the registry and `dv3` import by their names."""
+  homes = [
+      *constant('dv3/registry.py', 'TABLE').values(), *public_names().values()]
   return {path for path in map(module, homes) if path}
 
 

@@ -17,7 +17,5 @@ def pytest_test(name, srcs, data = [], **kwargs):
         main = "tools/pytest_main.py",
         args = srcs,
         data = data + (["pyproject.toml"] if "pyproject.toml" not in data else []),
-        # An empty __init__.py in each folder would not be what the tree has.
-        legacy_create_init = False,
         **kwargs
     )
