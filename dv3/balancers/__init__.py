@@ -1,0 +1,1 @@
+"""Ways to weigh the losses into one number."""

@@ -69,6 +69,8 @@ class HarmonyBalancer(tf.Module, interfaces.Balancer):
         for group in self._groups)
 
   def __call__(self, means):
+    if len(self.logarithms) != len(self._groups):
+      raise ValueError(f'{self.name} is not built; call build(names) first')
     scales = dict(self._scales)
     rest = dict(means)
     terms, metrics = [], {}

@@ -1,0 +1,1 @@
+"""Running statistics and slow copies, the same on every replica."""

@@ -45,7 +45,7 @@ class RunningNormalizer(tf.Module, interfaces.Normalizer):
   def update(self, values):
     values = tf.reshape(tf.cast(values, tf.float32), [-1])
     news = self.statistics(tf.stop_gradient(values))
-    variables = [getattr(self, name) for name in self.STATISTICS]
+    variables = self._averages()
     if self.debias:
       variables, news = [*variables, self.correction], [*news, 1.0]
     for variable, new in zip(variables, news, strict=True):
@@ -53,13 +53,19 @@ class RunningNormalizer(tf.Module, interfaces.Normalizer):
     return self.read()
 
   def read(self):
-    averages = [tf.identity(getattr(self, name)) for name in self.STATISTICS]
+    averages = [tf.identity(x) for x in self._averages()]
     if self.debias:
       # At least the first update's correction, for a read before it.
       correction = tf.maximum(self.rate, self.correction)
       averages = [x / correction for x in averages]
     offset, scale = self.offset_and_scale(*averages)
     return offset, tf.maximum(self.limit, scale)
+
+  def _averages(self):
+    """Returns the variables of the statistics, in their order."""
+    if not all(hasattr(self, name) for name in self.STATISTICS):
+      raise ValueError(f'{self.name} is not built; call build() first')
+    return [getattr(self, name) for name in self.STATISTICS]
 
   def statistics(self, values):
     """Returns the statistics of all replicas' values, [] float32 each.

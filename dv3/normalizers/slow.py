@@ -1,6 +1,7 @@
 """A slowly moving copy of a part."""
 
 import re
+from typing import Any
 
 import tensorflow as tf
 
@@ -40,7 +41,7 @@ class SlowCopy(tf.Module):
     self.slow = slow
     self.rate = rate
     self.every = every
-    self.count = None
+    self.count: Any = None
 
   def build(self):
     """Copies the weights; both parts must be built.
@@ -56,6 +57,8 @@ class SlowCopy(tf.Module):
 
   def update(self):
     """Moves the copy; call it after each optimizer step."""
+    if self.count is None:
+      raise ValueError('slow_copy is not built; call build() first')
     if self.every == 1:
       self._move()
     else:

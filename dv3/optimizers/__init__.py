@@ -1,0 +1,1 @@
+"""Optimizers that any Keras model can train with, and their schedules."""
