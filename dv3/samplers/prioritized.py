@@ -13,7 +13,7 @@ class PrioritizedSampler(interfaces.Sampler):
 
     priority = (f max_t |x_t| + (1 - f) mean_t |x_t| + epsilon) ** exponent
 
-  with x being a signal of its last update. New sequences have the largest priority
+  with x a signal of its last update. New sequences have the largest priority
   that was seen so far, 1 at first. The draws are not corrected for by weights
   in the loss.
 
