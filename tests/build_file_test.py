@@ -155,6 +155,12 @@ def test_binaries_are_console_scripts():
   assert binaries == {
       name: entry.partition(':')[0].replace('.', '/') + '.py'
       for name, entry in scripts.items()}
+  for name, entry in scripts.items():
+    functions = {
+        node.name: node.args for node in build_file.tree(binaries[name]).body
+        if isinstance(node, ast.FunctionDef)}
+    arguments = functions[entry.partition(':')[2]]
+    assert not arguments.args, 'a console script calls it without arguments'
 
 
 def test_imports_point_one_way():
