@@ -29,7 +29,7 @@ class LaProp(base.ChainOptimizer):
     beta1: momentum; 0 for none.
     beta2: decay of the second moment.
     eps: added to the root of the second moment. Gradients around 1e-19, whose
-      squares underflow, can be amplified up to 100 fold; harmless.
+      squares underflow, can be amplified some hundred fold; harmless.
     agc: largest gradient norm as a share of the parameter's norm; 0 for none.
     nesterov: whether to look one step ahead,
       direction = (beta1 m + (1 - beta1) g) / (1 - beta1^t).
@@ -67,20 +67,22 @@ class LaProp(base.ChainOptimizer):
 
   def directions(self, gradients, parameters, slots, count):
     if self.agc:
-      gradients = [
-          clipping.adaptive(g, p, self.agc)
-          for g, p in zip(gradients, parameters, strict=True)]
-    unbias2 = 1.0 / (1.0 - tf.pow(self.beta2, count))
+      gradients = clipping.adaptive(gradients, parameters, self.agc)
+    # Tensors, since each use of a Python number would be one more operation.
+    share1 = tf.constant(1.0 - self.beta1)
+    share2 = tf.constant(1.0 - self.beta2)
     unbias1 = 1.0 / (1.0 - tf.pow(self.beta1, count))
+    unbias2 = 1.0 / (1.0 - tf.pow(self.beta2, count))
+    eps = tf.constant(self.eps)
     seconds, momentums, directions = [], [], []
     for g, second, momentum in zip(
         gradients, slots['second_moment'], slots['momentum'], strict=True):
-      second += (1.0 - self.beta2) * (tf.square(g) - second)
-      g /= tf.sqrt(unbias2 * second) + self.eps
-      momentum += (1.0 - self.beta1) * (g - momentum)
+      second += share2 * (tf.square(g) - second)
+      g /= tf.sqrt(unbias2 * second) + eps
+      momentum += share1 * (g - momentum)
       ahead = momentum
       if self.nesterov:
-        ahead = self.beta1 * momentum + (1.0 - self.beta1) * g
+        ahead += share1 * (g - momentum)
       seconds.append(second)
       momentums.append(momentum)
       directions.append(unbias1 * ahead)

@@ -96,7 +96,8 @@ def test_optimizer_agc_only(name):
   parameter = tf.constant(DATA[START + name])
   for gradient, expected in zip(
       DATA[f'grad/{name}'], DATA[f'agc_only/{name}'], strict=True):
-    close(clipping.adaptive(gradient, parameter, 0.3), expected, 2e-5)
+    clipped, = clipping.adaptive([gradient], [parameter], 0.3)
+    close(clipped, expected, 2e-5)
 
 
 def test_optimizer_zero_gradients_change_nothing():
@@ -121,5 +122,6 @@ def test_optimizer_edge_of_underflow():
   variable = tf.Variable(np.zeros_like(gradient))
   optimizer.apply_gradients([(tf.constant(gradient), variable)])
   moved = np.abs(variable.numpy())
-  assert np.isfinite(moved).all()
-  assert moved.max() <= 100 * 1e-2 * 1.01
+  # Where squares underflow, eps alone divides; elsewhere steps have length 1.
+  share = np.clip(np.abs(gradient) / optimizer.eps, 1.0, 350.0)
+  np.testing.assert_array_less(moved, 1e-2 * share * 1.01)
