@@ -57,17 +57,21 @@ class Adam(base.ChainOptimizer):
     del parameters
     if self.clip:
       gradients = clipping.by_global_norm(gradients, self.clip)
+    # Tensors, since each use of a Python number would be one more operation.
+    share1 = tf.constant(1.0 - self.beta1)
+    share2 = tf.constant(1.0 - self.beta2)
     unbias1 = 1.0 / (1.0 - tf.pow(self.beta1, count))
     unbias2 = 1.0 / (1.0 - tf.pow(self.beta2, count))
+    eps = tf.constant(self.eps)
     momentums, seconds, directions = [], [], []
     for g, momentum, second in zip(
         gradients, slots['momentum'], slots['second_moment'], strict=True):
-      momentum += (1.0 - self.beta1) * (g - momentum)
-      second += (1.0 - self.beta2) * (tf.square(g) - second)
+      momentum += share1 * (g - momentum)
+      second += share2 * (tf.square(g) - second)
       momentums.append(momentum)
       seconds.append(second)
       directions.append(
-          unbias1 * momentum / (tf.sqrt(unbias2 * second) + self.eps))
+          unbias1 * momentum / (tf.sqrt(unbias2 * second) + eps))
     return directions, {'momentum': momentums, 'second_moment': seconds}
 
   def get_config(self):

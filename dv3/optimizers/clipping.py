@@ -3,27 +3,30 @@
 import tensorflow as tf
 
 
-def adaptive(gradient, parameter, share: float, floor: float = 1e-3):
-  """Clips a gradient's norm to a share of its parameter's norm.
+def adaptive(gradients, parameters, share: float, floor: float = 1e-3):
+  """Clips each gradient's norm to a share of its parameter's norm.
 
     g <- g / max(1, |g| / (share max(floor, |p|)))
 
   Norms are over whole tensors, of biases, norm scales and scalars too.
 
   Args:
-    gradient: [...] float32.
-    parameter: [...] float32, the same shape.
+    gradients: list of [...] float32.
+    parameters: list of [...] float32, the same shapes.
     share: the largest norm as a share of the parameter's, above 0.
     floor: the least parameter norm to reckon with, for parameters that start
       at zero.
 
   Returns:
-    [...] float32.
+    List of [...] float32.
 
   Source: Brock et al. 2021 (there per unit); danijar/dreamerv3 e3f0224.
   """
-  limit = share * tf.maximum(floor, _norm(parameter))
-  return gradient * (1.0 / tf.maximum(1.0, _norm(gradient) / limit))
+  limits = share * tf.maximum(floor, _norms(parameters))
+  factors = 1.0 / tf.maximum(1.0, _norms(gradients) / limits)
+  return [
+      g * factor
+      for g, factor in zip(gradients, tf.unstack(factors), strict=True)]
 
 
 def by_global_norm(gradients, limit: float):
@@ -38,11 +41,15 @@ def by_global_norm(gradients, limit: float):
   Returns:
     List of [...] float32.
   """
-  norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(g) for g in gradients]))
+  norm = tf.norm(_norms(gradients))
   factor = tf.minimum(1.0, limit / norm)  # limit / 0 is inf, so 1.
   return [g * factor for g in gradients]
 
 
-def _norm(x):
-  """Returns the norm of a tensor of any rank; one kernel and a scalar."""
-  return tf.sqrt(2.0 * tf.nn.l2_loss(x))
+def _norms(tensors):
+  """Returns the norms of tensors of any rank as one vector.
+
+  One kernel a tensor; what follows works on all norms at once, which keeps
+  graphs of hundreds of variables small.
+  """
+  return tf.sqrt(2.0 * tf.stack([tf.nn.l2_loss(x) for x in tensors]))
