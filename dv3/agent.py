@@ -1,7 +1,9 @@
 """The agent: assembles the parts into a policy and a training loss."""
 
 import functools
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf

@@ -5,19 +5,20 @@ load TensorFlow, can use it.
 
 Dimension letters used in docstrings and trailing comments:
 
-| letter | meaning                                | letter | meaning             |
-|--------|----------------------------------------|--------|---------------------|
-| B      | batch (sequences, or environments)     | S      | latent groups       |
-| T      | time steps of a training sequence      | C      | classes per group   |
-| K      | replay context steps before a sequence | A      | encoded action size |
-| L      | K + T, the stored sequence length      | F      | feature size        |
-| H      | imagination horizon                    | U      | hidden units        |
-| N      | imagination starts, B * T              | G      | blocks              |
-| E      | token size                             | M      | two-hot bins        |
-| D      | deterministic state size               | Y X Z  | rows, columns, ch.  |
+| letter | meaning                                | letter | meaning           |
+|--------|----------------------------------------|--------|-------------------|
+| B      | batch (sequences, or environments)     | S      | latent groups     |
+| T      | time steps of a training sequence      | C      | classes per group |
+| K      | replay context steps before a sequence | A      | action encoding   |
+| L      | K + T, the stored sequence length      | F      | feature size      |
+| H      | imagination horizon                    | U      | hidden units      |
+| N      | imagination starts, B * T              | G      | blocks            |
+| E      | token size                             | M      | two-hot bins      |
+| D      | deterministic state size               | Y X Z  | row, column, ch.  |
 """
 
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Spec(NamedTuple):
 
   @property
   def encoded_size(self) -> int:
-    """The length of the entry as a flat float vector, one-hot where discrete."""
+    """The length of the entry as a flat vector, one-hot where discrete."""
     return sum(self.classes) if self.classes is not None else self.size
 
 

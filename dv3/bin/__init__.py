@@ -1,0 +1,1 @@
+"""Programs: each module parses flags and calls the library."""

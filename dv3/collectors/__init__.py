@@ -1,0 +1,1 @@
+"""Collectors: they step environments with a policy and fill a replay."""

@@ -1,0 +1,1 @@
+"""Cores: the latent dynamics of the world model."""

@@ -14,8 +14,6 @@ from dv3.nets import linear
 from dv3.nets import mlp
 
 
-
-
 class State(NamedTuple):
   """What the RSSM carries from step to step.
 

@@ -1,0 +1,1 @@
+"""Decoders: from features of the latent state to observations."""

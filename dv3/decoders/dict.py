@@ -1,6 +1,6 @@
 """The decoder of dictionaries: each key comes from the right decoder."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import tf_keras as keras
 
@@ -12,7 +12,7 @@ from dv3.encoders import dict as dict_encoder
 
 @registry.register('decoder', 'dict')
 class DictDecoder(keras.layers.Layer, interfaces.Decoder):
-  """Predicts every key by its space: images by one decoder, the rest by another.
+  """Predicts each key by its space: images by one decoder, others by another.
 
   Args:
     obs_spec: all observation entries.

@@ -11,8 +11,8 @@ from dv3.distributions.indices import Indices
 from dv3.distributions.joint import Concatenated
 from dv3.distributions.onehot import OneHot
 from dv3.distributions.rng import Rng
-from dv3.distributions.twohot import symexp_bins
 from dv3.distributions.twohot import TwoHot
+from dv3.distributions.twohot import symexp_bins
 
 kl_divergence = tfp.distributions.kl_divergence
 

@@ -1,0 +1,1 @@
+"""Encoders: from observations to the tokens that a core reads."""

@@ -1,6 +1,6 @@
 """The encoder of dictionaries: each key goes to the right encoder."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras as keras

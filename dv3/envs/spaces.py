@@ -48,7 +48,9 @@ def action_specs(space: spaces.Space) -> types.Specs:
   return specs
 
 
-def flatten(space: spaces.Space, value: Any, name: str) -> dict[str, np.ndarray]:
+def flatten(
+    space: spaces.Space, value: Any, name: str
+) -> dict[str, np.ndarray]:
   """Flattens a batched value [n, ...] of a space, to the specs' dtypes.
 
   Args:

@@ -1,6 +1,7 @@
 """Wrappers that every environment gets in its worker."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np

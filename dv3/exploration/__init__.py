@@ -1,0 +1,1 @@
+"""Exploration: what is done to the actions of a policy while collecting."""

@@ -1,0 +1,1 @@
+"""Heads: distributions of reward, continuation, value and action."""

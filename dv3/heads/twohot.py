@@ -27,7 +27,8 @@ class TwoHotHead(keras.layers.Layer, interfaces.Head):
     act: activation name.
     dtype: a Keras dtype policy; logits are float32.
 
-  Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224, `symexp_twohot`.
+  Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224,
+  `symexp_twohot`.
   """
 
   def __init__(

@@ -1,6 +1,7 @@
 """What a metric is: a number, a video or a text. Shared by the loggers."""
 
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """The actor's loss."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import tensorflow as tf
 

@@ -1,6 +1,8 @@
 """What a loss sees: the whole batch, and what the model makes of it."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 

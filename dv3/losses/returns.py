@@ -7,7 +7,8 @@ def lambda_return(reward, live, mix, bootstrap):
   """Computes lambda-returns backwards along a sequence.
 
     R[t] = reward[t+1] + live[t+1] ((1 - mix[t+1]) bootstrap[t+1]
-                                    + mix[t+1] R[t+1]),   R[T-1] = bootstrap[T-1]
+                                    + mix[t+1] R[t+1])
+    R[T-1] = bootstrap[T-1]
 
   The recurrence is evaluated in log2(T) vectorised rounds.
 

@@ -1,0 +1,1 @@
+"""Nets: layers and activations that the parts of the model share."""

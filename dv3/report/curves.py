@@ -3,7 +3,8 @@
 import gzip
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np

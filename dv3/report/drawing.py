@@ -1,7 +1,8 @@
 """Pictures of learning curves."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from dv3 import errors

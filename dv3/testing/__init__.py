@@ -1,0 +1,1 @@
+"""Checks that a component, wherever it is registered, keeps its contract."""

@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import gin
 import numpy as np

@@ -1,4 +1,4 @@
-"""Open-loop predictions: what the model dreams after having seen a few frames."""
+"""Open-loop predictions: what the model dreams after a few real frames."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,6 +1,7 @@
 """The inner loop: one compiled update on the device."""
 
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 

@@ -1,0 +1,1 @@
+"""Transforms: they change the steps of an episode before replay has them."""

@@ -47,7 +47,8 @@ def make(data):
         classes = (w('dec/vec/token/logits/kernel').shape[-1],)
       obs_spec[key] = types.Spec(value.shape[2:], value.dtype.name, classes)
   if 'w/pol/head/action/logits/kernel' in data:
-    spec = types.Spec((), 'int32', (w('pol/head/action/logits/kernel').shape[-1],))
+    classes = (w('pol/head/action/logits/kernel').shape[-1],)
+    spec = types.Spec((), 'int32', classes)
   else:
     spec = types.Spec((w('pol/head/action/mean/kernel').shape[-1],), 'float32')
   depths = tuple(
@@ -61,7 +62,8 @@ def make(data):
       'units': w('enc/mlp0/kernel').shape[-1]}
   stoch, classes = data['batch/carry_stoch'].shape[1:]
   head = lambda name, prefix, **kw: functools.partial(
-      registry.get('head', name), units=w(f'{prefix}/mlp/linear0/kernel').shape[-1],
+      registry.get('head', name),
+      units=w(f'{prefix}/mlp/linear0/kernel').shape[-1],
       layers=layers(data, f'w/{prefix}/mlp/linear{{}}/kernel'), **kw)
   bins = w('rew/head/logits/kernel').shape[-1]
   scales = dict(zip(
