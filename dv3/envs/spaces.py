@@ -124,14 +124,15 @@ def _canonical(space, value):
 
 def _specs(space, name, prefix=''):
   leaves = list(_leaves(space, name, prefix))
-  bad = [f'{n}: {s}' for n, s in leaves if _leaf(s) is None]
+  specs = {n: spec for n, s in leaves if (spec := _leaf(s)) is not None}
+  bad = [f'{n}: {s}' for n, s in leaves if n not in specs]
   if bad or not leaves:
     listed = ', '.join(f'{n}: {s}' for n, s in leaves) or str(space)
     raise errors.UserError(
         f'no entry can represent {"; ".join(bad) or "an empty space"} (of '
         f'{listed}); leave it out, or convert it to Box, Discrete, '
         'MultiDiscrete or MultiBinary in a wrapper')
-  return {n: _leaf(s) for n, s in leaves}
+  return specs
 
 
 def _leaves(space, name, prefix):

@@ -47,8 +47,8 @@ class PolicyActions(gymnasium.Wrapper):
     self.action_space = gymnasium.spaces.Dict({
         name: gymnasium.spaces.MultiDiscrete(
             np.reshape(spec.classes, spec.shape), dtype=np.int32)
-        if spec.is_discrete and spec.shape else gymnasium.spaces.Discrete(
-            spec.classes[0], dtype=np.int32) if spec.is_discrete else (
+        if spec.classes and spec.shape else gymnasium.spaces.Discrete(
+            spec.classes[0], dtype=np.int32) if spec.classes else (
                 gymnasium.spaces.Box(-np.inf, np.inf, spec.shape, np.float32))
         for name, spec in self._specs.items()})
 

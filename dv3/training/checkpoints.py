@@ -157,14 +157,14 @@ def write_state(folder: pathlib.Path, name: str, state: dict[str, Any]):
     return value
   text = json.dumps(encode(state))
   (folder / f'{name}.json').write_text(text)
-  np.savez(folder / f'{name}.npz', **arrays)
+  np.savez(folder / f'{name}.npz', allow_pickle=False, **arrays)
 
 
 def read_state(folder: pathlib.Path, name: str) -> dict[str, Any]:
   """Restores what `write_state` wrote; tuples come back as lists."""
   with np.load(folder / f'{name}.npz', allow_pickle=False) as file:
     arrays = {key: file[key] for key in file.files}
-  def decode(value):
+  def decode(value) -> Any:
     if isinstance(value, dict) and '__array__' in value:
       return arrays[value['__array__']]
     if isinstance(value, dict):

@@ -23,7 +23,7 @@ def make_strategy(name: str = 'single', replicas: int = 0):
   if name != 'mirrored':
     raise errors.UserError(
         f"train.distribution is {name!r}; choose 'single' or 'mirrored'")
-  kind = 'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'
+  kind = 'GPU' if has_gpu() else 'CPU'
   if kind == 'CPU':
     split_cpu(replicas or 2)
   devices = tf.config.list_logical_devices(kind)
@@ -52,10 +52,15 @@ def split_cpu(count: int) -> None:
           'starts; call dv3.training.distribution.split_cpu first') from error
 
 
+def has_gpu() -> bool:
+  """Whether TensorFlow sees a GPU."""
+  return bool(tf.config.list_physical_devices('GPU'))
+
+
 def describe(strategy) -> str:
   """Returns the devices of a strategy for people, for example '2 x CPU'."""
   count = strategy.num_replicas_in_sync
-  kind = 'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'
+  kind = 'GPU' if has_gpu() else 'CPU'
   return f'{count} x {kind}' if count > 1 else kind
 
 

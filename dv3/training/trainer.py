@@ -4,7 +4,8 @@ import json
 import pathlib
 import sys
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import gin
 
@@ -37,7 +38,7 @@ def train(
     batch_length: int = 64, replay_context: int = 1,
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
     online_queue: bool = True, distribution: str = 'single',
-    replicas: int = 0, jit_compile: bool = False,
+    replicas: int = 0, jit_compile: bool | None = None,
     save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
     video_every_seconds: float = 300.0, keep_checkpoints: int = 2,
     config_text: str = '', on_built: Callable | None = None,
@@ -63,7 +64,9 @@ def train(
     online_queue: whether fresh sequences are trained on first.
     distribution: see `distribution.make_strategy`.
     replicas: likewise.
-    jit_compile: whether XLA compiles loss and gradients.
+    jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
+      and on the CPU where no images are observed (there TensorFlow's own
+      convolutions are several times faster; docs/architecture.md).
     save_every_seconds: wall time between checkpoints.
     log_every_seconds: wall time between metrics.
     video_every_seconds: wall time between open-loop videos; 0 for none.
@@ -99,14 +102,18 @@ def train(
         replayed_steps_per_env_step / (batch_size * batch_length))
     if dry_run:
       return summary
-    _check_fits(summary, capacity, batch_size * batch_length)
+    if shortage := replay_lib.shortage(summary['replay_bytes']):
+      raise errors.UserError(shortage)
     sampler = sampler or registry.get('sampler', 'uniform')
     path = pathlib.Path(logdir)
     replay = replay_lib.Replay(
         specs, capacity=capacity, length=batch_length, context=replay_context,
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
         online=online_queue, seed=seed, directory=path / 'replay',
-        workers=collector_.num_envs)
+        workers=collector_.num_envs, batch_size=batch_size)
+    if jit_compile is None:
+      jit_compile = distribution_lib.has_gpu() or not any(
+          spec.is_image for spec in collector_.obs_spec.values())
     with strategy.scope():
       update = step.Update(
           agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
@@ -137,7 +144,7 @@ def summarize(
       'parameters': run.parameter_counts(agent),
       'replay_bytes': replay_lib.projected_bytes(
           specs, capacity, chunk_steps=chunk_steps, workers=workers,
-          stored_length=stored_length),
+          length=stored_length),
       'updates_per_env_step': updates_per_env_step,
       'device': distribution_lib.describe(strategy),
       'dtype': agent.compute_dtype}
@@ -237,18 +244,6 @@ def _learn(update, replay, feed, meter, path):
   meter.add({f'loss/{k}': v for k, v in losses.items()})
   meter.add({f'train/{k}': v for k, v in metrics.items()})
   return batch
-
-
-def _check_fits(summary, capacity, warm_items):
-  """Raises UserError if replay is too large for memory or too small."""
-  shortage = replay_lib.shortage(summary['replay_bytes'])
-  if shortage:
-    raise errors.UserError(shortage)
-  if capacity < warm_items:
-    raise errors.UserError(
-        f'train.replay_capacity {capacity} is less than the {warm_items} '
-        'sequences with which training starts (batch_size x batch_length); '
-        'raise it or lower those')
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -1,0 +1,111 @@
+"""Bad input to dv3-train: one clear line, exit code 2, nothing lost."""
+
+import subprocess
+import sys
+
+import pytest
+
+BASE = ['--gin_file=dreamerv3.gin', '--gin_file=size/1m.gin']
+CARTPOLE = [*BASE, '--gin_file=task/cartpole.gin']
+CUSTOM = '''
+"""Environments that cannot be trained on."""
+import gymnasium
+import numpy as np
+from dv3 import registry
+
+
+class Env(gymnasium.Env):
+  def __init__(self, observation_space, action_space):
+    self.observation_space = observation_space
+    self.action_space = action_space
+
+
+box = gymnasium.spaces.Box
+SPACES = {
+    'unbounded': (box(-1, 1, (2,)), box(-np.inf, np.inf, (2,))),
+    'words': (
+        gymnasium.spaces.Dict({
+            'text': gymnasium.spaces.Text(4), 'fine': box(-1, 1, (2,))}),
+        gymnasium.spaces.Discrete(2)),
+    'small': (
+        box(0, 255, (16, 16, 3), np.uint8), gymnasium.spaces.Discrete(2))}
+
+
+@registry.register('env', 'test.bad')
+def make(*, which: str) -> gymnasium.Env:
+  return Env(*SPACES[which])
+'''
+
+
+def train(*arguments):
+  return subprocess.run(
+      [sys.executable, '-m', 'dv3.bin.train', *arguments],
+      capture_output=True, text=True, check=False, timeout=120)
+
+
+def check(result, *words):
+  assert result.returncode == 2, result.stderr
+  lines = result.stderr.strip().splitlines()
+  assert len(lines) == 1, result.stderr
+  assert lines[0].startswith('dv3-train: ')
+  for word in words:
+    assert word in lines[0]
+  assert 'Traceback' not in result.stderr
+
+
+@pytest.fixture(name='plugin')
+def make_plugin(tmp_path):
+  path = tmp_path / 'bad_envs.py'
+  path.write_text(CUSTOM)
+  return [
+      *BASE, f'--plugin={path}', '--gin_param=TASK = @env.test.bad',
+      '--gin_param=STEPS = 10', '--gin_param=REPLAYED_STEPS_PER_ENV_STEP = 1',
+      f'--logdir={tmp_path / "run"}']
+
+
+@pytest.mark.parametrize('which, words', [
+    ('unbounded', ['action', 'finite bounds', 'RescaleAction']),
+    ('words', ['text: Text', 'fine: Box', 'wrapper']),
+    ('small', ['16x16', 'multipliers'])])
+def test_environments_that_cannot_be_trained_on(plugin, which, words):
+  result = train(*plugin, f"--gin_param=env.test.bad.which = '{which}'")
+  check(result, *words)
+
+
+def test_environment_that_does_not_exist(tmp_path):
+  result = train(
+      *CARTPOLE, "--gin_param=env.gymnasium.id = 'CartPol-v1'",
+      f'--logdir={tmp_path}')
+  check(result, 'CartPol-v1', 'CartPole-v1')
+
+
+def test_replay_that_cannot_fit_is_told_after_the_json():
+  result = train(
+      *CARTPOLE, '--gin_param=train.replay_capacity = 10 ** 9'.replace(
+          '10 ** 9', '1000000000'), '--gin_param=STEPS = 900000000',
+      '--dry_run')
+  check(result, 'GB', 'train.replay_capacity')
+  assert '"replay_bytes"' in result.stdout
+
+
+def test_run_of_another_configuration_is_kept(tmp_path):
+  from dv3 import config
+  configuration = config.parse([
+      'dreamerv3.gin', 'size/1m.gin', 'task/cartpole.gin'])
+  configuration.save(str(tmp_path))
+  before = (tmp_path / 'config.gin').read_text()
+  result = train(
+      *CARTPOLE, '--gin_param=core.rssm.deter = 1024', f'--logdir={tmp_path}')
+  check(result, 'core.rssm.deter was 512, is 1024', '--logdir')
+  assert (tmp_path / 'config.gin').read_text() == before
+
+
+@pytest.mark.parametrize('arguments, words', [
+    ([*BASE], ['TASK', 'task/']),
+    ([*CARTPOLE, '--gin_param=core.rssm.detre = 1'], ['detre', 'deter']),
+    ([*CARTPOLE, "--gin_param=core.rssm.deter = 'many'"], ['deter', 'int']),
+    ([*CARTPOLE, '--gin_file=task/cartpol.gin'], ['cartpol', 'cartpole']),
+    ([*CARTPOLE, '--plugin=no_such_plugin'], ['no_such_plugin']),
+    ([*CARTPOLE, '--no_such_flag=1'], ['no_such_flag'])])
+def test_configurations_that_are_wrong(arguments, words, tmp_path):
+  check(train(*arguments, f'--logdir={tmp_path}'), *words)
