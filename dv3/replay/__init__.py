@@ -1,0 +1,1 @@
+"""Replay: steps in host memory, sequences drawn from them, files."""

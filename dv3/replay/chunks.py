@@ -10,9 +10,9 @@ class Chunks:
 
   Each worker writes into a chunk of its own and goes on in a successor when it
   is full. A chunk counts the steps at which a sequence starts or may still
-  start, and is freed when there is none: sequences that reach into it from the
-  chunk before are older, and gone by then. Identifiers count up and are never
-  used again, slots are.
+  start; it is freed when there is none and the chunk before it, from which a
+  sequence may reach into it, is gone. Identifiers count up and are never used
+  again, slots are.
 
   Args:
     specs: of one step.
@@ -24,8 +24,9 @@ class Chunks:
     arrays: {name: [slots * chunk_steps, ...]}.
     ends: [slots * chunk_steps] int64, the item whose sequence ends with the
       step, -1 if there is none; valid where a step was written.
-    identifier, successor, filled, references: by slot. `successor` holds
-      slots; there is one entry more than slots, for slot -1, which is none.
+    identifier, filled, references: by slot.
+    successor, predecessor: by slot, the slots of the next and the last chunk.
+      There is one entry more than slots, for slot -1, which is none.
     checksum: by slot, of the chunk's file; -1 while there is none.
     current: by worker, the slot it writes into; -1 before its first step.
     slot_of: {identifier: slot}.
@@ -43,6 +44,7 @@ class Chunks:
     self.ends = np.empty(slots * chunk_steps, np.int64)
     self.identifier = np.full(slots + 1, -1, np.int64)
     self.successor = np.full(slots + 1, -1, np.int64)
+    self.predecessor = np.full(slots + 1, -1, np.int64)
     self.filled = np.zeros(slots + 1, np.int64)
     self.references = np.zeros(slots + 1, np.int64)
     self.checksum = np.full(slots + 1, -1, np.int64)
@@ -53,8 +55,8 @@ class Chunks:
 
   @property
   def next_slot(self) -> int:
-    """The slot that the next chunk will take."""
-    return self._free[-1]
+    """The slot that the next chunk will take; -1 if there is no room."""
+    return self._free[-1] if self._free else -1
 
   def open(self, worker: int) -> int:
     """Gives a worker a new chunk; returns the slot of its full one, or -1."""
@@ -63,15 +65,20 @@ class Chunks:
     full = int(self.current[worker])
     self.current[worker] = slot
     if full >= 0:
-      self.successor[full] = slot
+      self.link(full, slot)
       self.sweep([full])
     return full
+
+  def link(self, slots, successors) -> None:
+    """Makes chunks follow others in their chains."""
+    self.successor[slots] = successors
+    self.predecessor[successors] = slots
 
   def adopt(self, identifier: int) -> int:
     """Gives the chunk of an identifier a slot, and returns it."""
     slot = self._free.pop()
     self.identifier[slot] = identifier
-    self.successor[slot] = -1
+    self.successor[slot] = self.predecessor[slot] = -1
     self.filled[slot] = 0
     self.references[slot] = 0
     self.checksum[slot] = -1
@@ -106,13 +113,17 @@ class Chunks:
       self.sweep(set(slots[empty].tolist()))
 
   def sweep(self, slots) -> None:
-    """Frees those of some used slots to which nothing refers."""
+    """Frees those of some used slots that nothing needs, and what follows."""
     current = set(self.current.tolist())
     for slot in slots:
-      if self.references[slot] == 0 and slot not in current:
+      while slot >= 0 and slot not in current and (
+          self.identifier[slot] >= 0 and self.references[slot] == 0
+          and self.predecessor[slot] < 0):
         del self.slot_of[int(self.identifier[slot])]
         self.identifier[slot] = -1
         self._free.append(slot)
+        slot = int(self.successor[slot])
+        self.predecessor[slot] = -1
 
   def walk(self, starts: np.ndarray, length: int) -> np.ndarray:
     """Returns the positions [n, length] of sequences through successors.

@@ -105,12 +105,12 @@ class Replay:
     self._rescued: list[dict[str, np.ndarray]] | None = None
     self._lock = threading.RLock()
 
-  def make_chunks(self, chunk_steps: int, extra: int = 0) -> chunks_lib.Chunks:
-    """Returns empty storage of the right size, and room for extra chunks."""
+  def make_chunks(self, chunk_steps: int, least: int = 0) -> chunks_lib.Chunks:
+    """Returns empty storage of the right size, for `least` chunks or more."""
     slots = memory.slots_for(
         self.capacity, chunk_steps, self.workers, self.stored_length)
     return chunks_lib.Chunks(
-        self.specs, slots=slots + extra, chunk_steps=chunk_steps,
+        self.specs, slots=max(slots, least), chunk_steps=chunk_steps,
         workers=self.workers)
 
   def __len__(self) -> int:
@@ -188,7 +188,8 @@ class Replay:
       LookupError: if items were dropped that are not of the last draw.
     """
     with self._lock:
-      last_draw = np.array_equal(items, self._drawn)
+      last_draw = self._drawn is not None and np.array_equal(
+          items, self._drawn)
       if last_draw and self._rescued is not None:
         batch = self._rescued[piece]
       elif (items < self.first_item).any():
@@ -257,8 +258,8 @@ class Replay:
     if self.writer is not None:
       saving.prune(self.writer.directory, keep)
 
-  def drop(self, count: int) -> None:
-    """Drops the oldest sequences."""
+  def _drop(self, count: int) -> None:
+    """Drops the oldest sequences, gathering first what was drawn of them."""
     items = np.arange(self.first_item, self.first_item + count)
     if self._rescued is None and self._drawn is not None and (
         self._drawn <= items[-1]).any():
@@ -272,7 +273,7 @@ class Replay:
     """Makes sequences available, dropping the oldest where it is full."""
     excess = len(self) + len(starts) - self.capacity
     if excess > 0:
-      self.drop(excess)
+      self._drop(excess)
     items = np.arange(self.next_item, self.next_item + len(starts))
     self.starts[items % self.capacity] = starts
     self.chunks.ends[ends] = items
@@ -285,6 +286,8 @@ class Replay:
 
   def _open_chunk(self, worker: int) -> None:
     """Gives a worker a new chunk and has the full one written."""
+    while self.chunks.next_slot < 0:  # Fragments, left by damage or workers.
+      self._drop(min(len(self), self.chunks.chunk_steps))
     if self.writer is not None:
       # The slot's former chunk may still be being written.
       self.writer.wait(self.chunks, self.chunks.next_slot)

@@ -116,25 +116,27 @@ def load(replay, folder) -> None:
       the sampler is another one, or the checkpoint itself is damaged.
   """
   folder = pathlib.Path(folder)
-  numbers, archives = _read(folder)
-  _check(replay, numbers, folder)
-  index = archives['index']
-  needed, first = _needed(replay, numbers, index)
-  partial = int((index['filled'] < numbers['chunk_steps'])[needed].sum())
-  replay.chunks = chunks = replay.make_chunks(
-      numbers['chunk_steps'], extra=2 * partial)
-  slots = _load_chunks(replay, folder, archives, needed)
+  try:
+    numbers = json.loads((folder / 'replay.json').read_text())
+    _check(replay, numbers, folder)
+    index, sampler = (_read(folder, name) for name in ('index', 'sampler'))
+    needed, first = _needed(replay, numbers, index)
+    replay.chunks = chunks = replay.make_chunks(
+        numbers['chunk_steps'], least=int(needed.sum()) + replay.workers)
+    slots = _load_chunks(replay, folder, index, needed)
+  except (OSError, ValueError, storage.Damage) as error:
+    raise errors.UserError(
+        f'the replay in {folder} cannot be read: {error}; remove this '
+        'checkpoint to resume at an older one') from error
   chunks.next_identifier = numbers['next_identifier']
-  alive = slots[:-1] >= 0
-  chunks.successor[slots[:-1][alive]] = slots[index['successor']][alive]
-  kept = min(replay.workers, len(index['current']))
-  chunks.current[:kept] = slots[index['current'][:kept]]
-  position = lambda steps: np.where(
-      (steps >= 0) & (slots[steps // chunks.chunk_steps] >= 0),
-      slots[steps // chunks.chunk_steps] * chunks.chunk_steps
-      + steps % chunks.chunk_steps, -1)
-  _load_workers(replay, index, position, kept)
-  _load_items(replay, numbers, archives, position, first)
+  pairs = np.stack([slots[:-1], slots[index['successor']]])
+  chunks.link(*pairs[:, (pairs >= 0).all(0)])
+  steps = chunks.chunk_steps
+  position = lambda x: np.where(
+      (x >= 0) & (slots[x // steps] >= 0),
+      slots[x // steps] * steps + x % steps, -1)
+  _load_workers(replay, index, slots, position)
+  _load_items(replay, numbers, index, sampler, position, first)
   chunks.sweep(chunks.alive())
   if numbers['seed'] == replay.seed:
     replay.rng.bit_generator.state = numbers['rng']
@@ -149,10 +151,12 @@ def prune(directory, folders) -> None:
   needed: set[int] = set()
   newest = -1
   for folder in folders:
-    with np.load(
-        pathlib.Path(folder) / 'index.npz', allow_pickle=False) as file:
-      needed.update(file['identifier'][file['checksum'] >= 0].tolist())
-      newest = max([newest, *file['identifier'].tolist()])
+    try:
+      index = _read(pathlib.Path(folder), 'index')
+    except storage.Damage:
+      continue  # It cannot be loaded: no chunk helps it.
+    needed.update(index['identifier'][index['checksum'] >= 0].tolist())
+    newest = max([newest, *index['identifier'].tolist()])
   for path in pathlib.Path(directory).glob('*chunk-*'):
     match = _CHUNK.fullmatch(path.name)
     if match and match[3] != '.damaged' and int(match[2]) <= newest and (
@@ -164,29 +168,20 @@ def _describe(specs) -> dict[str, list]:
   return {k: [list(s.shape), np.dtype(s.dtype).name] for k, s in specs.items()}
 
 
-def _read(folder):
-  """Returns the numbers and the archives of a checkpoint."""
-  try:
-    numbers = json.loads((folder / 'replay.json').read_text())
-    archives = {
-        name: storage.read_archive(folder / f'{name}.npz')
-        for name in ('index', 'chunks', 'latents', 'sampler')}
-  except (OSError, ValueError, storage.Damage) as error:
-    raise errors.UserError(
-        f'the replay in {folder} cannot be read: {error}; remove this '
-        'checkpoint to resume at an older one') from error
-  return numbers, archives
+def _read(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
+  with storage.open_archive(folder / f'{name}.npz') as archive:
+    return {k: storage.read_member(archive, k) for k in archive.files}
 
 
 def _check(replay, numbers, folder) -> None:
   """Raises UserError where a checkpoint does not fit."""
+  if numbers.get('format') != _FORMAT:
+    raise errors.UserError(
+        f'the replay in {folder} has format {numbers.get("format")}, not '
+        f'{_FORMAT}; use the version of dv3 that made it')
   old, new = numbers['specs'], _describe(replay.specs)
   differ = sorted(k for k in old | new if old.get(k) != new.get(k))
   remedy = 'use the configuration that made it, or another --logdir'
-  if numbers['format'] != _FORMAT:
-    raise errors.UserError(
-        f'the replay in {folder} has format {numbers["format"]}, not '
-        f'{_FORMAT}; use the version of dv3 that made it')
   if differ:
     listed = ', '.join(
         f'{k} was {old.get(k, "absent")}, is {new.get(k, "absent")}'
@@ -228,66 +223,71 @@ def _needed(replay, numbers, index):
   return needed[:-1], first
 
 
-def _load_chunks(replay, folder, archives, needed) -> np.ndarray:
+def _load_chunks(replay, folder, index, needed) -> np.ndarray:
   """Reads chunks; returns their slots [n + 1], -1 for lost ones and the last.
 
   Chunks that nothing needs any more have no slot either.
   """
-  chunks, index = replay.chunks, archives['index']
+  chunks = replay.chunks
   slots = np.full(len(needed) + 1, -1, np.int64)
-  for i in np.flatnonzero(needed).tolist():
-    identifier, checksum = (
-        int(index[k][i]) for k in ('identifier', 'checksum'))
-    entries = {
-        name: value[f'{i}/{name}'] for name in replay.specs
-        for value in (archives['chunks'], archives['latents'])
-        if f'{i}/{name}' in value}
-    if checksum >= 0:
-      if replay.writer is None:
-        raise errors.UserError(
-            f'the replay in {folder} needs the folder of its chunk files; '
-            'pass directory')
-      path = storage.chunk_path(replay.writer.directory, identifier)
+  with (
+      storage.open_archive(folder / 'chunks.npz') as along,
+      storage.open_archive(folder / 'latents.npz') as latents):
+    for i in np.flatnonzero(needed).tolist():
+      identifier, checksum = (
+          int(index[k][i]) for k in ('identifier', 'checksum'))
+      path = None
+      if checksum >= 0:
+        if replay.writer is None:
+          raise errors.UserError(
+              f'the replay in {folder} needs the folder of its chunk files; '
+              'pass directory')
+        path = storage.chunk_path(replay.writer.directory, identifier)
       try:
-        entries |= storage.read_chunk(path, checksum)
+        entries = storage.read_chunk(path, checksum) if path else {}
+        for name in replay.specs.keys() - entries.keys():
+          archive = latents if context.is_latent(name) else along
+          entries[name] = storage.read_member(archive, f'{i}/{name}')
       except storage.Damage as damage:
         logging.warning(
             'replay chunk %s is damaged (%s): its %d steps are left out',
-            path, damage, index['filled'][i])
-        if path.exists():
+            path or identifier, damage, index['filled'][i])
+        if path and path.exists():
           os.replace(path, path.with_suffix('.damaged'))
         continue
-    slots[i] = slot = chunks.adopt(identifier)
-    chunks.filled[slot] = index['filled'][i]
-    chunks.checksum[slot] = checksum
-    for name, view in chunks.entries(slot).items():
-      view[:] = entries[name]
+      slots[i] = slot = chunks.adopt(identifier)
+      chunks.filled[slot] = index['filled'][i]
+      chunks.checksum[slot] = checksum
+      for name, view in chunks.entries(slot).items():
+        view[:] = entries[name]
   return slots
 
 
-def _load_workers(replay, index, position, kept) -> None:
+def _load_workers(replay, index, slots, position) -> None:
   """Restores where workers write, and the steps at which sequences may start.
 
   A worker whose last chunks are lost begins a new stream.
   """
   chunks, length = replay.chunks, replay.stored_length
+  kept = min(replay.workers, len(index['current']))
   replay.counts[:kept] = index['counts'][:kept]
   replay.recent[:kept] = position(index['recent'][:kept])
   for worker in range(kept):
     count = int(replay.counts[worker])
     # Of the last L steps, the oldest starts a sequence already.
-    open_ = replay.recent[
-        worker, np.arange(count - min(count, length - 1), count) % length]
-    if chunks.current[worker] < 0 or (open_ < 0).any():
+    waiting = replay.recent[
+        worker, np.arange(max(0, count - length + 1), count) % length]
+    slot = slots[index['current'][worker]]
+    if slot < 0 or (waiting < 0).any():
       replay.counts[worker] = 0
-      chunks.current[worker] = -1
     else:
-      chunks.refer(open_)
+      chunks.current[worker] = slot
+      chunks.refer(waiting)
 
 
-def _load_items(replay, numbers, archives, position, first) -> None:
+def _load_items(replay, numbers, index, sampler, position, first) -> None:
   """Restores the sequences whose chunks are all there."""
-  index, chunks = archives['index'], replay.chunks
+  chunks = replay.chunks
   starts = position(index['starts'])
   ends = np.where(
       starts >= 0, chunks.advance(starts, replay.stored_length - 1), -1)
@@ -304,7 +304,7 @@ def _load_items(replay, numbers, archives, position, first) -> None:
   items = np.arange(replay.first_item, replay.next_item)
   replay.starts[items % replay.capacity] = starts[kept]
   chunks.refer(starts[kept])
-  for slot in chunks.slot_of.values():
+  for slot in chunks.alive():
     begin = slot * chunks.chunk_steps
     chunks.ends[begin: begin + int(chunks.filled[slot])] = -1
   chunks.ends[ends[kept]] = items
@@ -313,4 +313,4 @@ def _load_items(replay, numbers, archives, position, first) -> None:
       renamed[x] for x in index['queue'].tolist() if x in renamed)
   replay.sampler.load({
       name: value[kept] if name.startswith('item/') else value
-      for name, value in archives['sampler'].items()}, items)
+      for name, value in sampler.items()}, items)

@@ -5,11 +5,13 @@ change later. It is a NumPy archive, never a pickle, written beside its place,
 flushed and renamed; its CRC-32 belongs to the checkpoints that refer to it.
 """
 
+import contextlib
 import io
 import os
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Iterator
 from concurrent import futures
 
 import numpy as np
@@ -49,10 +51,20 @@ def write_chunk(path: pathlib.Path, entries: dict[str, np.ndarray]) -> int:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+    _flush(path.parent)
   except OSError as error:
     temporary.unlink(missing_ok=True)
     raise disk_error(path.parent, error) from error
   return zlib.crc32(content)
+
+
+def _flush(folder: pathlib.Path) -> None:
+  """Flushes the entries of a folder to disk."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def disk_error(folder, error: OSError) -> errors.UserError:
@@ -74,19 +86,35 @@ def read_chunk(path: pathlib.Path, checksum: int) -> dict[str, np.ndarray]:
     raise Damage(error.strerror) from error
   if zlib.crc32(content) != checksum:
     raise Damage('it has another checksum')
-  return read_archive(io.BytesIO(content))
+  with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+    return {name: archive[name] for name in archive.files}
 
 
-def read_archive(file) -> dict[str, np.ndarray]:
-  """Reads a NumPy archive whole, checking the CRC-32 of every member.
+@contextlib.contextmanager
+def open_archive(path: pathlib.Path) -> Iterator[np.lib.npyio.NpzFile]:
+  """Opens a NumPy archive, without pickle.
 
   Raises:
-    Damage: if it cannot be read.
+    Damage: if it is missing or no archive.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      file = stack.enter_context(open(path, 'rb'))
+      archive = stack.enter_context(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise Damage(f'{path.name}: {error}') from error
+    yield archive
+
+
+def read_member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  """Reads one array of an archive, checking its CRC-32.
+
+  Raises:
+    Damage: if it is missing or not as it was written.
   """
   try:
-    with np.load(file, allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files}
-  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    return archive[name]
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
     raise Damage(str(error)) from error
 
 

@@ -1,0 +1,1 @@
+"""Samplers: which stored sequences to train on."""

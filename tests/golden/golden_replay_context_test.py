@@ -15,7 +15,7 @@ def buffer(name):
   return DATA[f'buffer/{name}']
 
 
-def fill():
+def fill(amount=1):
   """Replays the trace; returns the replay and what it held after each add."""
   length = int(buffer('sequence_length'))
   latent = buffer('latent_before')
@@ -25,7 +25,7 @@ def fill():
        'is_first': types.Spec((), 'bool'), 'is_last': types.Spec((), 'bool'),
        'is_terminal': types.Spec((), 'bool'),
        'latent/x': types.Spec(latent.shape[1:], 'float32')},
-      capacity=1000, length=length - 1, context=1,
+      capacity=1000, length=length - amount, context=amount,
       chunk_steps=int(buffer('chunk_size')))
   items, online = [], []
   for t, value in enumerate(latent):
@@ -54,6 +54,25 @@ def test_replay_context_trace():
   slots = replay.chunks.alive()
   np.testing.assert_array_equal(
       replay.chunks.filled[slots], buffer('chunk_lengths'))
+
+
+@pytest.mark.parametrize(
+    'amount', range(int(buffer('sequence_length'))))
+def test_replay_context_online_batch_with_any_context(amount):
+  replay, _, _ = fill(amount)
+  times = buffer('online_batch_t')
+  batch = replay.sample(len(times))
+  for name in ('is_first', 'is_last'):
+    np.testing.assert_array_equal(
+        batch[name], buffer(f'online_batch_{name}')[:, amount:])
+  np.testing.assert_array_equal(batch['t'], times[:, amount:])
+  np.testing.assert_array_equal(batch['reward'], times[:, amount:])
+  np.testing.assert_array_equal(
+      batch['stepid'] % replay.chunks.chunk_steps,
+      buffer('online_batch_stepid_index')[:, amount:])
+  if amount:
+    np.testing.assert_array_equal(
+        batch['latent/x'], buffer('online_batch_latent')[:, amount - 1])
 
 
 def test_replay_context_online_batch_and_write_back():

@@ -1,210 +1,211 @@
-"""Replay against a naive model, its disk format and its limits."""
+"""Replay against a naive model, with wrap-around, and its limits."""
 
-import logging
+import threading
 
+import naive_replay
 import numpy as np
 import pytest
+from naive_replay import check_batch
+from naive_replay import make
+from naive_replay import random_latents
+from naive_replay import random_steps
 
 from dv3 import errors
-from dv3 import types
-from dv3.replay import memory
-from dv3.replay import replay as replay_lib
-
-SPECS = {
-    'obs': types.Spec((2,), 'uint8'), 'action': types.Spec((), 'int32', (5,)),
-    'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
-    'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool'),
-    'latent/x': types.Spec((3,), 'float32')}
+from dv3 import interfaces
 
 
-def make(capacity=40, length=4, context=1, workers=3, **kwargs):
-  kwargs.setdefault('chunk_steps', 6)
-  return replay_lib.Replay(
-      SPECS, capacity=capacity, length=length, context=context,
-      workers=workers, **kwargs)
+class Recorder(interfaces.Sampler):
+  """A uniform sampler that keeps what it was told."""
+
+  def __init__(self):
+    self.items, self.updates = [], []
+
+  def add(self, items):
+    self.items.extend(items.tolist())
+
+  def remove(self, items):
+    assert self.items[:len(items)] == items.tolist()
+    del self.items[:len(items)]
+
+  def sample(self, count, rng):
+    return rng.choice(np.array(self.items, np.int64), count)
+
+  def update(self, items, signals, ends):
+    self.updates.append((items, signals, ends))
+
+  def state(self):
+    return {}
+
+  def load(self, state, items):
+    self.items = items.tolist()
 
 
-def step(rng, count):
-  return {
-      'obs': rng.integers(0, 255, (count, 2)).astype(np.uint8),
-      'action': rng.integers(0, 5, count).astype(np.int32),
-      'reward': rng.normal(size=count).astype(np.float32),
-      'is_first': rng.random(count) < 0.2, 'is_last': rng.random(count) < 0.2,
-      'is_terminal': rng.random(count) < 0.1,
-      'latent/x': rng.normal(size=(count, 3)).astype(np.float32)}
-
-
-class Naive:
-  """The same by lists: every step of every worker, forever."""
-
-  def __init__(self, capacity, length):
-    self.capacity, self.length = capacity, length
-    self.streams = {}
-    self.items = []
-
-  def add(self, steps, workers):
-    for i, worker in enumerate(workers):
-      stream = self.streams.setdefault(int(worker), [])
-      stream.append({k: np.array(v[i]) for k, v in steps.items()})
-      if len(stream) >= self.length:
-        self.items.append((int(worker), len(stream) - self.length))
-    self.items = self.items[-self.capacity:]
-
-  def rows(self, index):
-    worker, start = self.items[index]
-    return self.streams[worker][start: start + self.length]
-
-
-@pytest.mark.parametrize('context', [0, 1, 2])
+@pytest.mark.parametrize('context', [0, 1, 3])
 @pytest.mark.parametrize('chunk_steps', [3, 6, 64])
-def test_agrees_with_naive_model(context, chunk_steps):
+@pytest.mark.parametrize('capacity', [3, 40])
+def test_agrees_with_naive_model(context, chunk_steps, capacity):
   rng = np.random.default_rng(0)
-  replay = make(context=context, chunk_steps=chunk_steps)
-  naive = Naive(40, 4 + context)
-  for round_ in range(400):
-    workers = np.flatnonzero(rng.random(3) < 0.8)
+  sampler = Recorder()
+  replay = make(
+      capacity, context=context, chunk_steps=chunk_steps, sampler=sampler)
+  naive = naive_replay.Naive(capacity, 4, context, chunk_steps)
+  old = []
+  owners = {}
+  for _ in range(400):
+    workers = np.flatnonzero(rng.random(3) < [0.9, 0.9, 0.3])
     if not len(workers):
       continue
-    steps = step(rng, len(workers))
+    steps = random_steps(rng, len(workers))
     replay.add(steps, workers)
     naive.add(steps, workers)
-    assert len(replay) == len(naive.items)
-    if len(replay) and round_ % 7 == 0:
-      items = rng.integers(replay.first_item, replay.next_item, 5)
-      batch = replay.gather(items)
-      for row, item in enumerate(items):
-        rows = naive.rows(item - replay.first_item)
-        trained = rows[context:]
-        for name in ('obs', 'reward', 'is_terminal'):
-          np.testing.assert_array_equal(
-              batch[name][row], [x[name] for x in trained])
-        if context:
-          np.testing.assert_array_equal(
-              batch['latent/x'][row], rows[context - 1]['latent/x'])
-          actions = [x['action'] for x in rows[context - 1: -1]]
-        else:
-          assert 'latent/x' not in batch
-          actions = [0, *(x['action'] for x in rows[:-1])]
-        np.testing.assert_array_equal(batch['prev_action'][row], actions)
-      if context:
-        written = rng.normal(size=(5, 4, 3)).astype(np.float32)
-        replay.write_latents(batch['stepid'], {'latent/x': written})
-        for row, item in enumerate(items):
-          for t, x in enumerate(naive.rows(item - replay.first_item)[context:]):
-            x['latent/x'] = written[row, t]
+    assert len(replay) == len(naive.items) == len(sampler.items)
+    assert replay.queued == len(naive.queue)
+    if not len(replay) or rng.random() < 0.8:
+      continue
+    items = replay.draw(5)
+    chosen = [naive.items[i - naive.dropped] for i in items]
+    fresh = naive.take_queued(5)
+    assert chosen[:len(fresh)] == fresh  # Online sequences first, in order.
+    batch = replay.gather(items)
+    expected, places = naive.batch(chosen)
+    check_batch(batch, expected)
+    np.testing.assert_array_equal(batch['item'], items)
+    for row, steps in zip(batch['stepid'].tolist(), places, strict=True):
+      for stepid, place in zip(row, steps, strict=True):
+        assert owners.setdefault(stepid, place) == place
+    old.append((batch['stepid'].copy(), batch['item'].copy(), places))
+    # Results of this batch, or late ones of an earlier batch.
+    stepid, items, places = old[int(rng.integers(len(old)))]
+    latents = random_latents(rng, (5, 4))
+    replay.write_latents(stepid, latents)
+    naive.write_latents(places, latents)
+    loss = rng.normal(size=(5, 4))
+    replay.update_sampler(items, {'loss': loss})
+    check_update(sampler, naive, items, loss, places)
+  positions = replay.chunks.walk(
+      replay.starts[np.array(sampler.items) % capacity], 4 + context)
+  for item, row in zip(naive.items, positions, strict=True):
+    worker, start = item
+    for t, position in enumerate(row):
+      for name in ('latent/x', 'latent/y'):
+        np.testing.assert_array_equal(
+            replay.chunks.arrays[name][position],
+            naive.streams[worker][start + t][name])
 
 
-def test_latents_of_dropped_steps_are_not_written():
-  rng = np.random.default_rng(0)
-  replay = make(capacity=8, workers=1)
-  for _ in range(12):
-    replay.add(step(rng, 1), [0])
-  old = replay.sample(4)
-  for _ in range(60):
-    replay.add(step(rng, 1), [0])
-  before = replay.chunks.arrays['latent/x'].copy()
-  replay.write_latents(
-      old['stepid'], {'latent/x': np.full((4, 4, 3), 7, np.float32)})
-  np.testing.assert_array_equal(replay.chunks.arrays['latent/x'], before)
-
-
-def same(a, b):
-  assert a.keys() == b.keys()
-  for key in a:
-    np.testing.assert_array_equal(a[key], b[key], key)
-
-
-@pytest.mark.parametrize('on_disk', [True, False])
-def test_saved_and_loaded_goes_on_exactly(tmp_path, on_disk):
-  def new():
-    return make(directory=tmp_path / 'chunks' if on_disk else None)
-  def life(replay, rng, rounds):
-    batches = []
-    for _ in range(rounds):
-      replay.add(step(rng, 3), [0, 1, 2])
-      if len(replay) > 4:
-        batch = replay.sample(3)
-        replay.write_latents(
-            batch['stepid'], {'latent/x': batch['latent/x'][:, None] + (
-                np.ones((3, 4, 3), np.float32))})
-        batches.append(batch)
-    return batches
-  first = new()
-  life(first, np.random.default_rng(1), 23)
-  folder = tmp_path / 'checkpoint'
-  folder.mkdir()
-  first.save(folder)
-  expected = life(first, np.random.default_rng(2), 30)
-  second = new()
-  second.load(folder)
-  found = life(second, np.random.default_rng(2), 30)
-  for a, b in zip(expected, found, strict=True):
-    same(a, b)
-
-
-def test_damaged_chunk_costs_that_chunk_and_a_warning(tmp_path, caplog):
-  rng = np.random.default_rng(0)
-  replay = make(directory=tmp_path / 'chunks', workers=1)
-  for _ in range(30):
-    replay.add(step(rng, 1), [0])
-  folder = tmp_path / 'checkpoint'
-  folder.mkdir()
-  replay.save(folder)
-  path = sorted((tmp_path / 'chunks').glob('*.npz'))[1]
-  data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 0xff
-  path.write_bytes(data)
-  loaded = make(directory=tmp_path / 'chunks', workers=1)
-  with caplog.at_level(logging.WARNING):
-    loaded.load(folder)
-  assert str(path) in caplog.text
-  assert not path.exists() and path.with_suffix('.damaged').exists()
-  # Sequences of 5 that touch the chunk of steps 6 to 11 are lost: 2 to 11.
-  assert len(loaded) == len(replay) - 10
-  kept = loaded.gather(np.arange(loaded.first_item, loaded.next_item))
-  whole = replay.gather(np.arange(replay.first_item, replay.next_item))
+def check_update(sampler, naive, items, loss, places):
+  """Checks which items and which ends of items an update concerns."""
+  found_items, signals, ends = sampler.updates[-1]
+  rows = items >= naive.dropped
+  np.testing.assert_array_equal(found_items, items[rows])
+  np.testing.assert_array_equal(signals['loss'], loss[rows])
+  number = {x: i + naive.dropped for i, x in enumerate(naive.items)}
+  expected = [
+      [number.get((w, t - naive.stored + 1), -1) for w, t in steps]
+      for steps, kept in zip(places, rows, strict=True) if kept]
   np.testing.assert_array_equal(
-      kept['obs'], whole['obs'][[0, 1, *range(12, 26)]])
+      ends, np.array(expected).reshape(-1, loss.shape[1]))
 
 
-def test_files_that_no_checkpoint_needs_are_deleted(tmp_path):
+@pytest.mark.parametrize('context', [0, 2])
+def test_consecutive_pieces_overlap_by_the_context(context):
   rng = np.random.default_rng(0)
-  replay = make(capacity=8, directory=tmp_path / 'chunks', workers=1)
+  replay = make(context=context, consecutive=3, length=2)
+  naive = naive_replay.Naive(40, 2, context, 6, consecutive=3)
   for _ in range(60):
-    replay.add(step(rng, 1), [0])
-  folder = tmp_path / 'checkpoint'
-  folder.mkdir()
-  replay.save(folder)
-  count = len(list((tmp_path / 'chunks').glob('*.npz')))
-  replay.prune([folder])
-  left = len(list((tmp_path / 'chunks').glob('*.npz')))
-  assert left < count
-  loaded = make(capacity=8, directory=tmp_path / 'chunks', workers=1)
-  loaded.load(folder)
-  assert len(loaded) == 8
+    steps = random_steps(rng, 3)
+    replay.add(steps, [0, 1, 2])
+    naive.add(steps, [0, 1, 2])
+  items = replay.draw(9)
+  chosen = [naive.items[i - naive.dropped] for i in items]
+  for piece in range(3):
+    check_batch(replay.gather(items, piece), naive.batch(chosen, piece)[0])
 
 
-def test_another_length_is_refused_with_the_remedy(tmp_path):
+@pytest.mark.parametrize('consecutive', [1, 2])
+def test_drawn_items_outlive_what_is_added(consecutive):
+  rng = np.random.default_rng(0)
+  replay = make(capacity=8, workers=1, consecutive=consecutive)
+  naive = naive_replay.Naive(8, 4, 1, 6, consecutive)
+
+  def add(count):
+    for _ in range(count):
+      steps = random_steps(rng, 1)
+      replay.add(steps, [0])
+      naive.add(steps, [0])
+
+  add(30)
+  replay.queue.clear()
+  items = replay.draw(3)
+  chosen = [naive.items[i - naive.dropped] for i in items]
+  expected = [naive.batch(chosen, x)[0] for x in range(consecutive)]
+  add(50)
+  for piece in range(consecutive):
+    check_batch(replay.gather(items, piece), expected[piece])
+  with pytest.raises(LookupError, match='dropped'):
+    replay.gather(items)
+
+
+def test_gathers_in_the_background_while_steps_are_added():
+  rng = np.random.default_rng(0)
+  replay = make(capacity=20, workers=2, online=False)
+  naive = naive_replay.Naive(20, 4, 1, 6)
+  for number in range(120):
+    steps = random_steps(rng, 2)
+    replay.add(steps, [0, 1])
+    naive.add(steps, [0, 1])
+    if number < 20:
+      continue
+    items = replay.draw(6)
+    expected, _ = naive.batch([naive.items[i - naive.dropped] for i in items])
+    result = {}
+    thread = threading.Thread(
+        target=lambda items=items, result=result: result.update(
+            replay.gather(items)))
+    thread.start()
+    for _ in range(number % 30):
+      steps = random_steps(rng, 2)
+      replay.add(steps, [0, 1])
+      naive.add(steps, [0, 1])
+    thread.join()
+    check_batch(result, expected)
+
+
+def test_a_batch_lasts_until_the_gather_after_the_next():
   rng = np.random.default_rng(0)
   replay = make()
-  for _ in range(9):
-    replay.add(step(rng, 3), [0, 1, 2])
-  replay.save(tmp_path)
-  with pytest.raises(errors.UserError, match='of 5 steps .*, not 9.*logdir'):
-    make(length=8).load(tmp_path)
+  for _ in range(20):
+    replay.add(random_steps(rng, 3), [0, 1, 2])
+  first = replay.sample(4)
+  kept = {k: v.copy() for k, v in first.items()}
+  second = replay.sample(4)
+  check_batch(first, {
+      k: v for k, v in kept.items() if k not in ('stepid', 'item')})
+  third = replay.sample(4)
+  assert third['obs'] is first['obs']
+  assert second['obs'] is not first['obs']
 
 
-def test_memory_is_the_raw_bytes_within_five_percent():
-  specs = {
-      **SPECS, 'obs': types.Spec((64, 64, 3), 'uint8'),
-      'latent/x': types.Spec((512,), 'float32')}
-  capacity = 110_000
-  raw = capacity * memory.step_bytes(specs)
-  assert memory.step_bytes(specs) == 64 * 64 * 3 + 4 + 4 + 3 + 2048
-  projected = replay_lib.projected_bytes(specs, capacity)
-  assert raw <= projected <= 1.05 * raw
+def test_draws_depend_on_the_seed_only():
+  def draws(seed):
+    rng = np.random.default_rng(0)
+    replay = make(seed=seed, online=False)
+    for _ in range(20):
+      replay.add(random_steps(rng, 3), [0, 1, 2])
+    return np.array([replay.draw(5) for _ in range(9)])
+  np.testing.assert_array_equal(draws(1), draws(1))
+  assert (draws(1) != draws(2)).any()
 
 
-def test_a_replay_that_cannot_fit_is_refused():
-  assert memory.shortage(1000) is None
-  assert 'train.replay_capacity' in memory.shortage(10 ** 15)
+def test_an_empty_replay_draws_nothing():
+  with pytest.raises(ValueError, match='empty'):
+    make().draw(1)
+
+
+def test_too_small_for_one_batch():
+  make(capacity=64, length=4, batch_size=16)
+  with pytest.raises(
+      errors.UserError, match='replay_capacity 63 is less than 64.*raise it'):
+    make(capacity=63, length=4, batch_size=16)
+  with pytest.raises(errors.UserError, match='one step of each environment'):
+    make(capacity=2, workers=3)
