@@ -149,13 +149,17 @@ def runs(path: str) -> bool:
 
 
 @functools.cache
+def project() -> dict:
+  """Returns the project's table in pyproject.toml."""
+  return tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+
+
+@functools.cache
 def scripts() -> dict[str, str]:
   """Returns the name of the console script of each binary's file."""
-  with open(ROOT / 'pyproject.toml', 'rb') as file:
-    project = tomllib.load(file)['project']
   return {
       entry.partition(':')[0].replace('.', '/') + '.py': name
-      for name, entry in project['scripts'].items()}
+      for name, entry in project()['scripts'].items()}
 
 
 def place(path: str) -> tuple[str, str]:
@@ -233,17 +237,20 @@ def edges(late: bool = True) -> dict[str, set[str]]:
         reached.add(place(target)[1])
         if target.startswith('dv3/'):
           reached.add('dv3')  # A module's import imports its package.
-    reached |= {place(name)[1] for name in conftests(path)}
+    reached |= {place(name)[1] for name in loaded_by_pytest(path)}
     reached.discard(name)
   return found
 
 
-def conftests(path: str) -> list[str]:
-  """Returns the files that pytest loads with a test file."""
+def loaded_by_pytest(path: str) -> list[str]:
+  """Returns the files that pytest loads with a test: conftests, our plugin."""
   if place(path)[0] != 'pytest_test':
     return []
   folders = [parent.as_posix() for parent in pathlib.PurePath(path).parents]
-  return [f'{f}/conftest.py' for f in folders if f'{f}/conftest.py' in files()]
+  plugins = project().get('entry-points', {}).get('pytest11', {}).values()
+  return [
+      *(f'{f}/conftest.py' for f in folders if f'{f}/conftest.py' in files()),
+      *(modules()[plugin] for plugin in plugins)]
 
 
 def closure(graph: dict[str, set[str]], start: Iterable[str]) -> set[str]:
