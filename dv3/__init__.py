@@ -16,7 +16,7 @@ _NAMES = {
 }
 
 __version__ = '0.1.0'
-__all__ = sorted(_NAMES)
+__all__ = sorted(_NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name):

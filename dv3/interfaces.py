@@ -9,6 +9,8 @@ every variable. A part used unbuilt raises an error that says so.
 This module imports neither TensorFlow nor gin. The letters of the shapes are
 explained in `types.py`.
 """
+# The bodies are docstrings, whatever is returned.
+# pyright: reportReturnType=false
 
 from typing import Any
 

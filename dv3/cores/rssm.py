@@ -1,6 +1,7 @@
 """The recurrent state-space model with a block-diagonal GRU."""
 
 import math
+from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -109,7 +110,7 @@ class RSSM(tf.Module, interfaces.Core):
     self.unimix = unimix
     self.absolute = absolute
     self.act = mlp.activation(act)
-    kwargs = {'norm': norm, 'act': act, 'dtype': dtype}
+    kwargs: dict[str, Any] = {'norm': norm, 'act': act, 'dtype': dtype}
     self.deter_in = mlp.Hidden(hidden, name='deter_in', **kwargs)
     self.stoch_in = mlp.Hidden(hidden, name='stoch_in', **kwargs)
     self.action_in = mlp.Hidden(hidden, name='action_in', **kwargs)
@@ -170,13 +171,16 @@ class RSSM(tf.Module, interfaces.Core):
     weights = self._weights()
     inputs = self._observe_inputs(tokens, prev_action, is_first)
     def step(t, inputs, state):
-      return self._observe_step(weights, *inputs, state, rng.at(t))
+      token, action, keep = inputs
+      return self._observe_step(
+          weights, token, action, keep, state, rng.at(t))
     return base.scan(step, inputs, state, tokens.shape[1])
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
-    inputs = self._observe_inputs(tokens, prev_action, is_first)
-    return self._observe_step(self._weights(), *inputs, state, rng)
+    token, action, keep = self._observe_inputs(tokens, prev_action, is_first)
+    return self._observe_step(
+        self._weights(), token, action, keep, state, rng)
 
   def imagine(self, policy, state, horizon, rng):
     """See `interfaces.Core.imagine`."""
@@ -290,7 +294,8 @@ class RSSM(tf.Module, interfaces.Core):
 
   def _imagine_step(self, weights, action, state, rng):
     """One step with the prior."""
-    deter = self._advance(weights, *state, self._action_part(action))
+    deter = self._advance(
+        weights, state.deter, state.stoch, self._action_part(action))
     return self._result(deter, self.prior(deter), rng)
 
   def _result(self, deter, logits, rng):

@@ -75,7 +75,7 @@ class ActorHead(keras.layers.Layer, interfaces.Head):
     for (_, spec), output, stddev in zip(
         self.action_spec, self.output_layers, self.stddev_layers, strict=True):
       value = output(hidden)
-      if spec.is_discrete:
+      if spec.classes is not None:
         pieces += [
             distributions.OneHot(logits[..., None, :], self.unimix)
             for logits in tf.split(value, list(spec.classes), -1)]

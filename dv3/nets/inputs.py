@@ -93,7 +93,7 @@ class ActionCodec:
     for key, spec in self.specs.items():
       piece = vector[..., start: start + spec.encoded_size]
       start += spec.encoded_size
-      if spec.is_discrete:
+      if spec.classes is not None:
         ends = [sum(spec.classes[:i]) for i in range(len(spec.classes) + 1)]
         piece = tf.stack([
             tf.argmax(piece[..., ends[i]: ends[i + 1]], -1, tf.int32)

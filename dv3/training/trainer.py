@@ -105,6 +105,7 @@ def train(
     if shortage := replay_lib.shortage(summary['replay_bytes']):
       raise errors.UserError(shortage)
     sampler = sampler or registry.get('sampler', 'uniform')
+    assert logdir is not None, 'only a dry run needs no logdir'
     path = pathlib.Path(logdir)
     replay = replay_lib.Replay(
         specs, capacity=capacity, length=batch_length, context=replay_context,
