@@ -41,7 +41,8 @@ def arguments(logdir, env_steps, **kwargs):
               'optimizer', 'laprop', learning_rate=1e-3, warmup_updates=3)),),
       'loggers': (part('logger', 'jsonl'),),
       'env_steps': env_steps, 'replayed_steps_per_env_step': 5.0,
-      'jit_compile': False, 'batch_size': 3, 'batch_length': 5, 'replay_chunk_steps': 16,
+      'jit_compile': False, 'batch_size': 3, 'batch_length': 5,
+      'replay_chunk_steps': 16,
       'save_every_seconds': 1e9, 'log_every_seconds': 1e9, 'seed': 4,
       'replay_capacity': 1000, **kwargs}
 
