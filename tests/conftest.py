@@ -2,5 +2,14 @@
 
 import os
 
+import gin
+import pytest
+
 # TensorFlow greets on stderr, and tests read what programs write there.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def clear_gin():
+  """Unlocks gin and drops the bindings that another test file left."""
+  gin.clear_config()
