@@ -43,12 +43,13 @@ def copy(array: np.ndarray, positions: np.ndarray, out: np.ndarray) -> None:
     positions: [B, n], in runs of consecutive numbers.
     out: [B, n, ...].
   """
-  if array.dtype.itemsize * array[:1].size < _LARGE_BYTES:
+  step_bytes = array.dtype.itemsize * array[:1].size
+  if step_bytes < _LARGE_BYTES or not out.flags.c_contiguous:
     # The positions are valid; any mode but 'raise' writes without a copy.
     np.take(array, positions, axis=0, out=out, mode='clip')
     return
-  for row, target in zip(positions, out, strict=True):
-    cuts = (np.flatnonzero(np.diff(row) != 1) + 1).tolist()
-    for begin, end in zip([0, *cuts], [*cuts, len(row)], strict=True):
-      start = row[begin]
-      target[begin: end] = array[start: start + end - begin]
+  positions, out = positions.reshape(-1), out.reshape(-1, *array.shape[1:])
+  cuts = (np.flatnonzero(np.diff(positions) != 1) + 1).tolist()
+  for begin, end in zip([0, *cuts], [*cuts, len(positions)], strict=True):
+    start = positions[begin]
+    out[begin: end] = array[start: start + end - begin]
