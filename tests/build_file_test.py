@@ -12,6 +12,7 @@ import build_file
 import pytest
 
 from dv3 import registry
+from dv3.config import configuration
 
 ROOT = build_file.ROOT
 LAYERS = (
@@ -136,7 +137,8 @@ def test_dependencies_have_no_cycle():
 
 
 def test_parts_are_what_is_imported_by_name():
-  table = {module.split('.')[1] for module in registry.TABLE.values()}
+  by_name = [*registry.TABLE.values(), *configuration.MODULES]
+  table = {module.split('.')[1] for module in by_name}
   assert table | {'agent', 'errors', 'registry'} <= DEPS['parts']
 
 

@@ -8,8 +8,8 @@ test. `tests/build_file_test.py` reads BUILD and says where it is not true.
 
 Dependencies are imports. Two kinds are left out, for Bazel allows no cycles: an
 import inside a function that leads back to its own library, and what the
-registry and `dv3` import by name. The library `:parts` is all of these;
-whatever runs and reaches the registry has it as data.
+registry, `dv3.config` and `dv3` import by name. The library `:parts` is all of
+these; whatever runs and reaches the registry has it as data.
 """
 
 import ast
@@ -219,9 +219,11 @@ def public_names() -> dict[str, str]:
 
 
 def parts() -> set[str]:
-  """Returns the files that the registry and `dv3` import by their names."""
+  """Returns the files that others import by their names."""
   homes = [
-      *constant('dv3/registry.py', 'TABLE').values(), *public_names().values()]
+      *constant('dv3/registry.py', 'TABLE').values(),
+      *constant('dv3/config/configuration.py', 'MODULES'),
+      *public_names().values()]
   return {path for path in map(module, homes) if path}
 
 
