@@ -256,7 +256,7 @@ class Replay:
   def prune(self, keep) -> None:
     """Deletes chunk files that no checkpoint of `keep` needs."""
     if self.writer is not None:
-      saving.prune(self.writer.directory, keep)
+      storage.prune(self.writer.directory, keep)
 
   def _drop(self, count: int) -> None:
     """Drops the oldest sequences, gathering first what was drawn of them."""

@@ -14,10 +14,10 @@ a step is number * chunk_steps + index.
 """
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
-import re
 
 import numpy as np
 from absl import logging
@@ -27,7 +27,6 @@ from dv3.replay import context
 from dv3.replay import storage
 
 _FORMAT = 1
-_CHUNK = re.compile(r'(writing-)?chunk-(\d{12})(\.npz|\.damaged)?')
 
 
 def save(replay, folder) -> None:
@@ -94,7 +93,8 @@ def save(replay, folder) -> None:
     (folder / 'replay.json').write_text(json.dumps(numbers))
   except OSError as error:
     for name in (*(f'{x}.npz' for x in archives), 'replay.json'):
-      (folder / name).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        (folder / name).unlink()
     raise storage.disk_error(folder, error) from error
 
 
@@ -119,7 +119,9 @@ def load(replay, folder) -> None:
   try:
     numbers = json.loads((folder / 'replay.json').read_text())
     _check(replay, numbers, folder)
-    index, sampler = (_read(folder, name) for name in ('index', 'sampler'))
+    index, sampler = (
+        storage.read_archive(folder / f'{name}.npz')
+        for name in ('index', 'sampler'))
     needed, first = _needed(replay, numbers, index)
     replay.chunks = chunks = replay.make_chunks(
         numbers['chunk_steps'], least=int(needed.sum()) + replay.workers)
@@ -142,35 +144,8 @@ def load(replay, folder) -> None:
     replay.rng.bit_generator.state = numbers['rng']
 
 
-def prune(directory, folders) -> None:
-  """Deletes chunk files that none of the checkpoint folders refers to.
-
-  Files of newer chunks stay: the next checkpoint refers to them. So do those
-  that were set aside as damaged.
-  """
-  needed: set[int] = set()
-  newest = -1
-  for folder in folders:
-    try:
-      index = _read(pathlib.Path(folder), 'index')
-    except storage.Damage:
-      continue  # It cannot be loaded: no chunk helps it.
-    needed.update(index['identifier'][index['checksum'] >= 0].tolist())
-    newest = max([newest, *index['identifier'].tolist()])
-  for path in pathlib.Path(directory).glob('*chunk-*'):
-    match = _CHUNK.fullmatch(path.name)
-    if match and match[3] != '.damaged' and int(match[2]) <= newest and (
-        match[1] or int(match[2]) not in needed):
-      path.unlink(missing_ok=True)
-
-
 def _describe(specs) -> dict[str, list]:
   return {k: [list(s.shape), np.dtype(s.dtype).name] for k, s in specs.items()}
-
-
-def _read(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
-  with storage.open_archive(folder / f'{name}.npz') as archive:
-    return {k: storage.read_member(archive, k) for k in archive.files}
 
 
 def _check(replay, numbers, folder) -> None:

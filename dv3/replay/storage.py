@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import numpy as np
 
 from dv3 import errors
 from dv3.replay import context
+
+_NAME = re.compile(r'(writing-)?chunk-(\d{12})(\.npz|\.damaged)?')
 
 
 class Damage(Exception):
@@ -53,7 +56,8 @@ def write_chunk(path: pathlib.Path, entries: dict[str, np.ndarray]) -> int:
     os.replace(temporary, path)
     _flush(path.parent)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      temporary.unlink()
     raise disk_error(path.parent, error) from error
   return zlib.crc32(content)
 
@@ -106,6 +110,16 @@ def open_archive(path: pathlib.Path) -> Iterator[np.lib.npyio.NpzFile]:
     yield archive
 
 
+def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads all arrays of an archive.
+
+  Raises:
+    Damage: if it is missing or not as it was written.
+  """
+  with open_archive(path) as archive:
+    return {name: read_member(archive, name) for name in archive.files}
+
+
 def read_member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
   """Reads one array of an archive, checking its CRC-32.
 
@@ -116,6 +130,28 @@ def read_member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     return archive[name]
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
     raise Damage(str(error)) from error
+
+
+def prune(directory, folders) -> None:
+  """Deletes chunk files that none of the checkpoint folders refers to.
+
+  Files of newer chunks stay: the next checkpoint refers to them. So do those
+  that were set aside as damaged.
+  """
+  needed: set[int] = set()
+  newest = -1
+  for folder in folders:
+    try:
+      index = read_archive(pathlib.Path(folder) / 'index.npz')
+    except Damage:
+      continue  # It cannot be loaded: no chunk helps it.
+    needed.update(index['identifier'][index['checksum'] >= 0].tolist())
+    newest = max([newest, *index['identifier'].tolist()])
+  for path in pathlib.Path(directory).glob('*chunk-*'):
+    match = _NAME.fullmatch(path.name)
+    if match and match[3] != '.damaged' and int(match[2]) <= newest and (
+        match[1] or int(match[2]) not in needed):
+      path.unlink(missing_ok=True)
 
 
 class Writer:

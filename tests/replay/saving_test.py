@@ -332,3 +332,11 @@ def test_full_disk_while_a_checkpoint_is_written(tmp_path):
       replay.save(tmp_path / 'second')
   assert not list((tmp_path / 'second').iterdir())
   check_everything(load(tmp_path), expected)
+
+
+def test_folders_that_cannot_be_made(tmp_path):
+  (tmp_path / 'replay').write_text('a file')
+  with pytest.raises(errors.UserError, match=f'to {tmp_path}/replay: .*exist'):
+    filled(tmp_path)
+  with pytest.raises(errors.UserError, match=f'to {tmp_path}/replay/a: '):
+    make().save(tmp_path / 'replay' / 'a')
