@@ -107,6 +107,16 @@ def test_presets_include_shipped_files():
   assert preset.text == direct.text
 
 
+def test_shipped_files_may_be_links(tmp_path):
+  shipped = tmp_path / 'shipped'
+  shipped.rename(tmp_path / 'elsewhere')
+  for name in SHIPPED:
+    (shipped / name).parent.mkdir(parents=True, exist_ok=True)
+    (shipped / name).symlink_to(tmp_path / 'elsewhere' / name)
+  parse('preset/grid.gin', 'variant/other.gin')  # Leaves bindings unused.
+  assert files.label(str(shipped / 'base.gin')) == 'base.gin'
+
+
 def test_a_configuration_replaces_the_one_before():
   parse('preset/grid.gin', params=["learn.name = 'first'"])
   parse('preset/grid.gin')

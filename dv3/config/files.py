@@ -33,16 +33,21 @@ def shipped_names() -> list[str]:
 
 def is_shipped(path: str) -> bool:
   """Returns whether an absolute path lies in the shipped folder."""
-  folder = os.path.realpath(shipped_folder())
-  return os.path.realpath(path).startswith(folder + os.sep)
+  return _shipped_name(path) is not None
 
 
 def label(path: str) -> str:
   """Returns the shipped name of a path, or the path itself."""
-  if not is_shipped(path):
-    return path
-  return os.path.relpath(
-      os.path.realpath(path), os.path.realpath(shipped_folder()))
+  return _shipped_name(path) or path
+
+
+def _shipped_name(path: str) -> str | None:
+  # As it is written first: some installers make each file a link elsewhere.
+  for resolve in (os.path.abspath, os.path.realpath):
+    folder = resolve(shipped_folder()) + os.sep
+    if resolve(path).startswith(folder):
+      return resolve(path).removeprefix(folder)
+  return None
 
 
 def find(name: str, beside: str | None = None) -> str:
