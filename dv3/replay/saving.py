@@ -45,7 +45,7 @@ def save(replay, folder) -> None:
   chunks = replay.chunks
   slots = chunks.alive()
   if replay.writer is not None:
-    replay.writer.wait(chunks)
+    replay.writer.settle(chunks)
     for slot in slots:
       if chunks.filled[slot] == chunks.chunk_steps and (
           chunks.checksum[slot] < 0):

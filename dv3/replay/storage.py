@@ -187,3 +187,9 @@ class Writer:
     for number in [slot] if slot is not None else list(self._pending):
       if number in self._pending:
         chunks.checksum[number] = self._pending.pop(number).result()
+
+  def settle(self, chunks) -> None:
+    """Waits for all; a chunk that could not be written has no checksum then."""
+    for number in list(self._pending):
+      with contextlib.suppress(errors.UserError):
+        self.wait(chunks, number)
