@@ -1,0 +1,138 @@
+"""dv3-envcheck: looks at an environment as training would see it.
+
+Builds the environment of a configuration in a worker process, plays random
+actions, and tells what the agent would observe and do.
+"""
+
+import json
+import time
+
+import numpy as np
+from absl import flags
+
+from dv3.bin import app
+
+FLAGS = flags.FLAGS
+_STEPS = flags.DEFINE_integer(
+    'steps', 500, 'Env steps to play with random actions.', lower_bound=1)
+_JSON = flags.DEFINE_bool('json', False, 'Print one JSON document.')
+
+
+class RandomPolicy:
+  """Draws uniform actions; its numbers depend on the call only.
+
+  Args:
+    specs: the action entries.
+    seed: of the actions.
+  """
+
+  def __init__(self, specs, seed: int):
+    self._specs = specs
+    self._seed = seed
+
+  def initial(self, num_envs: int):
+    """Returns no state."""
+    del num_envs
+    return ()
+
+  def __call__(self, obs, is_first, state, call_index):
+    """Returns random actions of every environment."""
+    rng = np.random.default_rng((self._seed, call_index))
+    count = len(is_first)
+    actions = {}
+    for name, spec in self._specs.items():
+      if spec.classes is not None:
+        high = np.reshape(spec.classes, spec.shape)
+        actions[name] = rng.integers(
+            0, high, (count, *spec.shape)).astype(np.int32)
+      else:
+        actions[name] = rng.uniform(
+            -1, 1, (count, *spec.shape)).astype(np.float32)
+    return actions, {}, state
+
+
+def play(recipe, seed: int, steps: int):
+  """Plays random actions.
+
+  Returns:
+    (collector, closed; episodes; digest: sums of what was seen; seconds).
+  """
+  from dv3.collectors import local
+  collector = local.LocalCollector(env=recipe, seed=seed)
+  digest: list[float] = []
+  def sink(rows, workers):
+    del workers
+    digest.append(float(sum(
+        np.nan_to_num(np.asarray(x, np.float64)).sum()
+        for x in rows.values())))
+  try:
+    policy = RandomPolicy(collector.action_spec, seed)
+    collector.run(policy, sink, 1)  # The processes' start is not timed.
+    begin = time.perf_counter()
+    episodes = collector.run(policy, sink, steps)
+    seconds = time.perf_counter() - begin
+  finally:
+    collector.close()
+  return collector, episodes, digest, seconds
+
+
+def check(recipe, seed: int, steps: int) -> dict:
+  """Returns what `--json` prints."""
+  collector, episodes, first, seconds = play(recipe, seed, steps)
+  *_, second, _ = play(recipe, seed, steps)
+  describe = lambda spec: {
+      'shape': list(spec.shape), 'dtype': spec.dtype,
+      'classes': list(spec.classes) if spec.classes is not None else None}
+  return {
+      'environment': f'{recipe.kind}.{recipe.name}',
+      'arguments': {k: repr(v) for k, v in recipe.kwargs.items()},
+      'observations': {
+          name: {**describe(spec), 'encoder': (
+              'image' if spec.is_image else 'vector')}
+          for name, spec in collector.obs_spec.items()},
+      'actions': {
+          name: describe(spec) for name, spec in collector.action_spec.items()},
+      'env_steps_per_second': steps / seconds,
+      'episodes': len(episodes),
+      'returns': [episode.score for episode in episodes],
+      'lengths': [episode.length for episode in episodes],
+      'repeats_with_equal_seeds': first == second}
+
+
+def main(argv):
+  """Checks the environment of the configuration."""
+  del argv
+  import gin
+
+  from dv3 import config
+  if FLAGS.logdir:
+    config.load(FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin)
+  else:
+    config.parse(FLAGS.gin_file, list(FLAGS.gin_param), FLAGS.plugin)
+  recipe = gin.get_bindings('dv3.train')['env']()
+  found = check(recipe, FLAGS.seed or 0, _STEPS.value)
+  if _JSON.value:
+    print(json.dumps(found))
+    return
+  print(f'{found["environment"]} {found["arguments"]}')
+  for kind in ('observations', 'actions'):
+    for name, spec in found[kind].items():
+      classes = f', classes {spec["classes"]}' if spec['classes'] else ''
+      encoder = f' -> {spec["encoder"]} encoder' if 'encoder' in spec else ''
+      print(f'  {name}: {spec["dtype"]} {spec["shape"]}{classes}{encoder}')
+  print(
+      f'{found["env_steps_per_second"]:.0f} env steps/s in one worker; '
+      f'{found["episodes"]} episodes ended')
+  if not found['repeats_with_equal_seeds']:
+    print(
+        'equal seeds gave different episodes: a resumed run truncates the '
+        'episode it was in')
+
+
+def run():
+  """The console script."""
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()

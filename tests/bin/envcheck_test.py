@@ -1,0 +1,33 @@
+"""dv3-envcheck tells what the agent would see."""
+
+import json
+import subprocess
+import sys
+
+
+def run(*arguments):
+  return subprocess.run(
+      [sys.executable, '-m', 'dv3.bin.envcheck', '--gin_file=dreamerv3.gin',
+       '--gin_file=size/1m.gin', *arguments],
+      capture_output=True, text=True, check=False, timeout=180)
+
+
+def test_memory_task_as_json():
+  result = run('--gin_file=task/memory.gin', '--steps=20', '--json')
+  assert result.returncode == 0, result.stderr
+  found = json.loads(result.stdout.splitlines()[-1])
+  assert found['observations'] == {'observation': {
+      'shape': [3], 'dtype': 'float32', 'classes': None, 'encoder': 'vector'}}
+  assert found['actions'] == {
+      'action': {'shape': [], 'dtype': 'int32', 'classes': [2]}}
+  assert found['repeats_with_equal_seeds'] is True
+  assert set(found['lengths']) == {4} and found['episodes'] == 5
+  assert set(found['returns']) <= {0.0, 1.0}
+
+
+def test_missing_environment_is_one_line():
+  result = run(
+      '--gin_file=task/cartpole.gin', "--gin_param=env.gymnasium.id = 'X-v0'")
+  assert result.returncode == 2
+  assert len(result.stderr.strip().splitlines()) == 1
+  assert 'X-v0' in result.stderr
