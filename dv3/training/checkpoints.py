@@ -71,6 +71,9 @@ class Checkpoints:
         shutil.rmtree(final)
       os.replace(temporary, final)
       _sync(self.directory)
+    except errors.UserError:
+      shutil.rmtree(temporary, ignore_errors=True)
+      raise
     except OSError as error:
       shutil.rmtree(temporary, ignore_errors=True)
       raise errors.UserError(
@@ -130,7 +133,8 @@ def read_variables(folder: pathlib.Path, **trackables: Any) -> None:
   """
   status = tf.train.Checkpoint(**trackables).read(str(folder / 'variables'))
   try:
-    status.assert_existing_objects_matched()
+    # Only what was asked for: an evaluation leaves the optimizer where it is.
+    status.expect_partial().assert_existing_objects_matched()
   except AssertionError as error:
     raise errors.UserError(
         f'the checkpoint {folder} has other variables than this '

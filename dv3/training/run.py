@@ -47,8 +47,7 @@ class Feed:
     """Waits for the ordered batch; call it before replay changes."""
     if self._future is not None:
       batch = self._future.result()
-      # The staging buffers are reused by the next gather.
-      self._pending = {k: np.array(v) for k, v in batch.items()}
+      self._pending = batch
       self._future = None
 
   def state(self) -> dict[str, Any]:
