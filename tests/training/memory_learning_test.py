@@ -1,7 +1,6 @@
 """The agent really learns: to remember a cue that only the first step shows."""
 
 import functools
-import time
 
 import numpy as np
 import small_agent
@@ -38,15 +37,12 @@ def test_learns_to_remember(tmp_path):
       'logdir': str(tmp_path), 'agent': agent,
       'env': lambda: types.Recipe('env', 'memory', {'length': 3}),
       'collector': functools.partial(local.LocalCollector, num_envs=4)}
-  begin = time.time()
   trainer.train(
       **chosen, optimizers=(('all', ('*',), part(
           'optimizer', 'laprop', learning_rate=2e-3, warmup_updates=50)),),
       env_steps=3200, replayed_steps_per_env_step=64.0, batch_size=16,
       batch_length=8, save_every_seconds=1e9, log_every_seconds=1e9, seed=0,
       jit_compile=False)
-  print(f'{time.time() - begin:.0f} s')
   assert checkpoints.Checkpoints(tmp_path / 'checkpoints').latest()
   result = evaluation.evaluate(**chosen, episodes=EPISODES, seed=1)
-  print(result['mean_return'])
   assert np.mean(result['returns']) > ENOUGH > CHANCE
