@@ -4,6 +4,7 @@
   dv3-report --logdir=runs --output=curves.png --reference=published.json.gz
 """
 
+import logging
 import os
 
 from absl import flags
@@ -36,6 +37,8 @@ def main(argv):
   if not output.endswith(('.html', '.png')):
     raise errors.UserError(
         f'--output={output} must end with .html (a page) or .png (curves)')
+  # Where it keeps its font cache, matplotlib tells on first use.
+  logging.getLogger('matplotlib').setLevel(logging.ERROR)
   from dv3.loggers import files
   from dv3.report import curves
   from dv3.report import drawing
