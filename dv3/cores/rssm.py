@@ -178,9 +178,9 @@ class RSSM(tf.Module, interfaces.Core):
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
+    weights = self._weights()
     token, action, keep = self._observe_inputs(tokens, prev_action, is_first)
-    return self._observe_step(
-        self._weights(), token, action, keep, state, rng)
+    return self._observe_step(weights, token, action, keep, state, rng)
 
   def imagine(self, policy, state, horizon, rng):
     """See `interfaces.Core.imagine`."""
