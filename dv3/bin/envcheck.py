@@ -4,6 +4,7 @@ Builds the environment of a configuration in a worker process, plays random
 actions, and tells what the agent would observe and do.
 """
 
+import hashlib
 import json
 import time
 
@@ -55,16 +56,15 @@ def play(recipe, seed: int, steps: int):
   """Plays random actions.
 
   Returns:
-    (collector, closed; episodes; digest: sums of what was seen; seconds).
+    (collector, closed; episodes; digest of all that was seen; seconds).
   """
   from dv3.collectors import local
   collector = local.LocalCollector(env=recipe, seed=seed)
-  digest: list[float] = []
+  digest = hashlib.sha256()
   def sink(rows, workers):
     del workers
-    digest.append(float(sum(
-        np.nan_to_num(np.asarray(x, np.float64)).sum()
-        for x in rows.values())))
+    for name in sorted(rows):
+      digest.update(np.ascontiguousarray(rows[name]).tobytes())
   try:
     policy = RandomPolicy(collector.action_spec, seed)
     collector.run(policy, sink, 1)  # The processes' start is not timed.
@@ -73,7 +73,12 @@ def play(recipe, seed: int, steps: int):
     seconds = time.perf_counter() - begin
   finally:
     collector.close()
-  return collector, episodes, digest, seconds
+  return collector, episodes, digest.hexdigest(), seconds
+
+
+def _bound(values, outer):
+  """Returns the outermost of an entry's bounds, None where it has none."""
+  return outer(values) if values is not None else None
 
 
 def check(recipe, seed: int, steps: int) -> dict:
@@ -82,7 +87,8 @@ def check(recipe, seed: int, steps: int) -> dict:
   *_, second, _ = play(recipe, seed, steps)
   describe = lambda spec: {
       'shape': list(spec.shape), 'dtype': spec.dtype,
-      'classes': list(spec.classes) if spec.classes is not None else None}
+      'classes': list(spec.classes) if spec.classes is not None else None,
+      'low': _bound(spec.low, min), 'high': _bound(spec.high, max)}
   return {
       'environment': f'{recipe.kind}.{recipe.name}',
       'arguments': {k: repr(v) for k, v in recipe.kwargs.items()},
@@ -97,6 +103,15 @@ def check(recipe, seed: int, steps: int) -> dict:
       'returns': [episode.score for episode in episodes],
       'lengths': [episode.length for episode in episodes],
       'repeats_with_equal_seeds': first == second}
+
+
+def _range(spec) -> str:
+  """Words an entry's bounds."""
+  low, high = spec['low'], spec['high']
+  if low is None and high is None:
+    return ''
+  show = lambda x, none: none if x is None else f'{x:g}'
+  return f'from {show(low, "-inf")} to {show(high, "inf")}'
 
 
 def main(argv):
@@ -118,8 +133,11 @@ def main(argv):
   for kind in ('observations', 'actions'):
     for name, spec in found[kind].items():
       classes = f', classes {spec["classes"]}' if spec['classes'] else ''
+      bounds = f', {_range(spec)}' if _range(spec) else ''
       encoder = f' -> {spec["encoder"]} encoder' if 'encoder' in spec else ''
-      print(f'  {name}: {spec["dtype"]} {spec["shape"]}{classes}{encoder}')
+      print(
+          f'  {name}: {spec["dtype"]} {spec["shape"]}'
+          f'{classes}{bounds}{encoder}')
   print(
       f'{found["env_steps_per_second"]:.0f} env steps/s in one worker; '
       f'{found["episodes"]} episodes ended')

@@ -5,12 +5,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from PIL import Image
 
 from dv3 import errors
 from dv3 import nearest
 from dv3 import registry
 
-_RESIZE = ('area', 'bilinear', 'nearest')
+_RESIZE = ('bilinear', 'area', 'nearest')
 _LIVES = ('unused', 'discount', 'reset')
 
 
@@ -19,7 +20,7 @@ def make(
     *, game: str = 'pong', sticky: bool = False, repeat: int = 4,
     pooling: int = 2, noops: int = 30, full_actions: bool = False,
     lives: str = 'unused', grey: bool = False,
-    size: tuple[int, int] = (64, 64), resize: str = 'area',
+    size: tuple[int, int] = (64, 64), resize: str = 'bilinear',
     max_frames: int = 108_000, clip_reward: bool = False) -> gymnasium.Env:
   """Makes an Atari game; the package ale-py carries the games.
 
@@ -30,8 +31,9 @@ def make(
     game: in snake case, for example 'ms_pacman'.
     sticky: whether an action repeats with probability 0.25 (Machado et al.
       2018), as in the 200M-frame protocol.
-    repeat: frames of one env step.
-    pooling: the observation is the maximum over so many last frames.
+    repeat: frames of one env step; fewer where the game or a life ends.
+    pooling: the observation is the maximum over so many last frames of the
+      episode.
     noops: at most so many random no-op frames at a reset.
     full_actions: all 18 actions in place of the game's own.
     lives: 'unused'; 'discount', where losing a life is terminal for learning
@@ -39,7 +41,8 @@ def make(
       the game.
     grey: one channel in place of RGB.
     size: rows and columns of the observation.
-    resize: 'area', 'bilinear' or 'nearest'.
+    resize: 'bilinear', Pillow's with a filter as wide as the reduction, as in
+      the reference; or OpenCV's 'area' or 'nearest'.
     max_frames: frames until an episode is truncated.
     clip_reward: whether rewards become their signs.
 
@@ -58,6 +61,10 @@ def make(
     raise errors.UserError(
         f'env.atari.lives is one of {_LIVES}, env.atari.resize one of '
         f'{_RESIZE}; not {lives!r} and {resize!r}')
+  if min(repeat, pooling, max_frames, *size) < 1 or noops < 0:
+    raise errors.UserError(
+        'env.atari: repeat, pooling, max_frames and size are at least 1, noops '
+        f'at least 0; not {repeat}, {pooling}, {max_frames}, {size}, {noops}')
   gymnasium.register_envs(ale_py)
   camel = ''.join(x.capitalize() for x in game.split('_'))
   identifier = f'ALE/{camel}-v5'
@@ -99,7 +106,7 @@ class Atari(gymnasium.Env):
     self._grey, self._size, self._resize = grey, size, resize
     self._max_frames, self._clip_reward = max_frames, clip_reward
     self._pool: list[np.ndarray] = []
-    self._pooling = max(1, pooling)
+    self._pooling = pooling
     self._over = True
     self.action_space = raw.action_space
     self.observation_space = gymnasium.spaces.Box(
@@ -117,28 +124,33 @@ class Atari(gymnasium.Env):
         if terminated:
           frame, info = self._raw.reset()
     else:
-      frame, _, _, _, info = self._raw.step(0)
+      frame, _, terminated, _, info = self._raw.step(0)
+      self._frames += 1
+      if terminated:
+        frame, info = self._raw.reset()
+        self._frames = 0
     self._over = False
     self._lives = self._raw.ale.lives()
     self._pool.append(frame)
     return self._observe(), info
 
   def step(self, action):
-    total, terminated, info = 0.0, False, {}
+    total, lost, terminated, truncated, info = 0.0, False, False, False, {}
     for _ in range(self._repeat):
       frame, reward, terminated, _, info = self._raw.step(action)
       self._frames += 1
       total += float(reward)
       self._pool = [*self._pool, frame][-self._pooling:]
-      if terminated:
+      lives = self._raw.ale.lives()
+      # The last life is the game's own end, perhaps some frames later.
+      lost = self._lives_mode != 'unused' and 0 < lives < self._lives
+      self._lives = lives
+      truncated = self._frames >= self._max_frames
+      if terminated or lost or truncated:
         break
-    self._over = terminated
-    lost = self._raw.ale.lives() < self._lives
-    self._lives = self._raw.ale.lives()
-    if lost and self._lives_mode != 'unused':
-      terminated = True
-    truncated = not terminated and self._frames >= self._max_frames
-    self._over |= truncated
+    self._over = terminated or truncated
+    terminated = terminated or lost
+    truncated = truncated and not terminated
     if self._clip_reward:
       total = float(np.sign(total))
     return self._observe(), total, terminated, truncated, info
@@ -147,13 +159,16 @@ class Atari(gymnasium.Env):
     self._raw.close()
 
   def _observe(self):
-    import cv2
     image = np.max(self._pool, axis=0)
-    modes = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR,
-             'nearest': cv2.INTER_NEAREST}
     rows, columns = self._size
-    image = cv2.resize(
-        image, (columns, rows), interpolation=modes[self._resize])
+    if self._resize == 'bilinear':
+      image = np.asarray(Image.fromarray(image).resize(
+          (columns, rows), Image.Resampling.BILINEAR))
+    else:
+      import cv2
+      modes = {'area': cv2.INTER_AREA, 'nearest': cv2.INTER_NEAREST}
+      image = cv2.resize(
+          image, (columns, rows), interpolation=modes[self._resize])
     if self._grey:
       weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
       image = np.round(image @ weights).astype(np.uint8)[..., None]

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 
+from dv3 import errors
 from dv3 import registry
 
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -20,9 +21,16 @@ class GridWorld(gymnasium.Env):
   Args:
     length: steps until truncation.
     size: pixels a side, at least 12.
+
+  Raises:
+    UserError: for a length below 1 or a size below 12.
   """
 
   def __init__(self, *, length: int = 20, size: int = 32):
+    if length < 1 or size < 12:
+      raise errors.UserError(
+          'env.gridworld.length is at least 1 and env.gridworld.size at least '
+          f'12; not {length} and {size}')
     self._length = length
     self._size = size
     self.observation_space = gymnasium.spaces.Box(

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 
+from dv3 import errors
 from dv3 import registry
 
 
@@ -17,12 +18,17 @@ class Memory(gymnasium.Env):
 
   Args:
     length: steps of an episode, at least 2.
-    cues: how many cues, and actions.
+    cues: how many cues, and actions; at least 2.
+
+  Raises:
+    UserError: for a length or number of cues below 2.
   """
 
   def __init__(self, *, length: int = 4, cues: int = 2):
     if length < 2 or cues < 2:
-      raise ValueError('env.memory needs length and cues of at least 2')
+      raise errors.UserError(
+          'env.memory.length and env.memory.cues are at least 2; not '
+          f'{length} and {cues}')
     self._length = length
     self._cues = cues
     self.observation_space = gymnasium.spaces.Box(

@@ -17,12 +17,21 @@ def test_memory_task_as_json():
   assert result.returncode == 0, result.stderr
   found = json.loads(result.stdout.splitlines()[-1])
   assert found['observations'] == {'observation': {
-      'shape': [3], 'dtype': 'float32', 'classes': None, 'encoder': 'vector'}}
+      'shape': [3], 'dtype': 'float32', 'classes': None, 'low': 0.0,
+      'high': 1.0, 'encoder': 'vector'}}
   assert found['actions'] == {
-      'action': {'shape': [], 'dtype': 'int32', 'classes': [2]}}
+      'action': {'shape': [], 'dtype': 'int32', 'classes': [2], 'low': None,
+      'high': None}}
   assert found['repeats_with_equal_seeds'] is True
   assert set(found['lengths']) == {4} and found['episodes'] == 5
   assert set(found['returns']) <= {0.0, 1.0}
+
+
+def test_text_names_bounds_and_encoders():
+  result = run('--gin_file=task/gridworld.gin', '--steps=5')
+  assert result.returncode == 0, result.stderr
+  assert 'uint8 [32, 32, 3], from 0 to 255 -> image encoder' in result.stdout
+  assert 'action: int32 [], classes [4]' in result.stdout
 
 
 def test_missing_environment_is_one_line():

@@ -1,10 +1,13 @@
 """The memory task and the grid world."""
 
+import importlib.util
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils import env_checker
 
+from dv3 import errors
 from dv3 import registry
 
 
@@ -42,6 +45,17 @@ def test_memory_shows_the_cue_at_the_first_step_only():
   assert not obs[:-1].any() and reward == 0 and not terminated
   env.step(0)
   assert env.step(0)[2]
+
+
+@pytest.mark.parametrize('name, kwargs', [
+    ('memory', {'cues': 1}), ('memory', {'length': 1}),
+    ('gridworld', {'size': 8}), ('gridworld', {'length': 0}),
+    ('atari', {'repeat': 0}), ('atari', {'noops': -1}),
+    ('atari', {'size': (0, 64)}), ('atari', {'lives': 'three'}),
+    ('atari', {'resize': 'cubic'})])
+def test_impossible_numbers_are_the_users_error(name, kwargs):
+  with pytest.raises(errors.UserError, match=f'env.{name}'):
+    registry.get('env', name)(**kwargs)
 
 
 def test_gridworld_reaches_the_goal_and_draws_it():
@@ -150,10 +164,56 @@ def test_atari_lives_and_length():
   assert env.step(0)[2]
   env.reset()
   assert raw.resets == 1  # The game goes on.
+  raw.left = 0  # The last one: the game itself says when it is over.
+  assert not env.step(0)[2]
+  raw = Raw()
+  env = atari(raw, lives='reset')
+  env.reset(seed=0)
+  raw.left = 2
+  assert env.step(1)[1:3] == (1.0, True)  # No frame after the loss.
+  env.reset()
+  assert raw.resets == 2
   env = atari(Raw(), max_frames=8)
   env.reset()
   assert env.step(0)[2:4] == (False, False)
   assert env.step(0)[2:4] == (False, True)
+
+
+def test_atari_clips_rewards_and_weighs_grey():
+  raw = Raw()
+  env = atari(raw, clip_reward=True, grey=True)
+  env.reset(seed=0)
+  raw._frame = lambda value: np.full((8, 8, 3), (10, 100, 200), np.uint8)
+  obs, reward, *_ = env.step(0)
+  assert reward == 1.0  # Not the 4 of four frames.
+  assert obs.shape == (4, 6, 1)
+  assert (obs == round(0.299 * 10 + 0.587 * 100 + 0.114 * 200)).all()
+
+
+def test_atari_bilinear_filter_is_as_wide_as_the_reduction():
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (10, 16, 3)).astype(np.uint8)
+  raw = Raw()
+  raw._frame = lambda value: image
+  env = atari(raw, resize='bilinear', size=(4, 5))
+  def weights(old, new):
+    scale = old / new
+    centers = (np.arange(new) + 0.5)[:, None] * scale
+    found = np.maximum(0, 1 - abs(np.arange(old) + 0.5 - centers) / scale)
+    return found / found.sum(1, keepdims=True)
+  expected = np.einsum(
+      'yi,xj,ijc->yxc', weights(10, 4), weights(16, 5), image)
+  obs, _ = env.reset(seed=0)
+  assert np.abs(obs - expected).max() <= 1.5  # It rounds twice.
+
+
+def test_atari_without_its_package_names_the_extra(monkeypatch):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+      importlib.util, 'find_spec',
+      lambda name, *rest: None if name == 'ale_py' else find(name, *rest))
+  with pytest.raises(errors.UserError, match=r'pip install "dv3\[atari\]"'):
+    registry.get('env', 'atari')()
 
 
 def test_atari_pong_has_its_own_six_actions_in_64_pixels():
@@ -166,6 +226,5 @@ def test_atari_pong_has_its_own_six_actions_in_64_pixels():
 
 
 def test_atari_names_the_nearest_game():
-  from dv3 import errors
   with pytest.raises(errors.UserError, match='did you mean pong'):
     registry.get('env', 'atari')(game='pongg')
