@@ -65,6 +65,7 @@ def make(
     raise errors.UserError(
         'env.atari: repeat, pooling, max_frames and size are at least 1, noops '
         f'at least 0; not {repeat}, {pooling}, {max_frames}, {size}, {noops}')
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # No banner.
   gymnasium.register_envs(ale_py)
   camel = ''.join(x.capitalize() for x in game.split('_'))
   identifier = f'ALE/{camel}-v5'
