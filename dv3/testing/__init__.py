@@ -1,1 +1,7 @@
-"""Checks that a component, wherever it is registered, keeps its contract."""
+"""The conformance suite: what every registered component must do.
+
+  pytest --dv3-component=core:vendor.name
+
+runs it on any component, in anyone's repository. This package is shipped; the
+pytest plugin is `dv3.testing.plugin`.
+"""

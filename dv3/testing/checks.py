@@ -1,0 +1,48 @@
+"""The checks of each kind, by name."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from dv3.testing import host_checks
+from dv3.testing import model_checks
+
+_LAYERS = (
+    model_checks.shapes_and_dtypes,
+    model_checks.gradients_reach_every_variable,
+    model_checks.bfloat16_keeps_variables_float32,
+    model_checks.compiled_equals_eager, model_checks.checkpoint_round_trip)
+
+CHECKS: dict[str, tuple[Callable, ...]] = {
+    'encoder': _LAYERS, 'decoder': _LAYERS, 'head': _LAYERS,
+    'core': (
+        *_LAYERS, model_checks.steps_equal_sequences,
+        model_checks.resets_forget, model_checks.replay_round_trip,
+        model_checks.used_unbuilt_says_so),
+    'loss': (model_checks.loss_is_unreduced,),
+    'balancer': (model_checks.balancer_sums_to_a_scalar,),
+    'normalizer': (model_checks.normalizer_tracks,),
+    'optimizer': (model_checks.optimizer_descends,),
+    'sampler': (host_checks.sampler_draws_what_is_stored,),
+    'env': (host_checks.env_keeps_gymnasiums_contract,),
+    'logger': (host_checks.logger_takes_everything,)}
+"""Collectors and transforms have no general check: what they do is known to
+their own tests only."""
+
+
+def run(check: Callable, kind: str, name: str, kwargs: dict[str, Any], folder):
+  """Runs one check of a component.
+
+  Args:
+    check: one of `CHECKS[kind]`.
+    kind: registry kind.
+    name: registered name.
+    kwargs: the author's own constructor arguments.
+    folder: an empty folder (pathlib.Path) for what the check writes.
+
+  Raises:
+    AssertionError: if the component does not keep the contract.
+  """
+  extra = {'folder': folder} if (
+      'folder' in inspect.signature(check).parameters) else {}
+  check(kind, name, kwargs, **extra)

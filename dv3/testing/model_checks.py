@@ -1,0 +1,297 @@
+"""What components with tensors must do."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dv3.distributions import rng as rng_lib
+from dv3.testing import small
+
+CLOSE: dict[str, Any] = {'rtol': 1e-4, 'atol': 1e-5}
+
+
+def _encoder(name, kwargs, dtype='float32'):
+  """Returns (built encoder, specs that it takes)."""
+  problems = []
+  for specs in ({**small.VECTOR, **small.IMAGE}, small.VECTOR, small.IMAGE):
+    try:
+      part = small.make('encoder', name, kwargs, obs_spec=specs, dtype=dtype)
+      part.build()
+      part(small.observations(specs))
+      return part, specs
+    except Exception as error:  # noqa: BLE001 - tells which specs suit it
+      problems.append(f'{sorted(specs)}: {error}')
+  raise AssertionError(f'encoder takes none of the specs: {problems}')
+
+
+def _subject(kind, name, kwargs, dtype='float32'):
+  """Returns (built part, function () -> float tensors of its outputs)."""
+  if kind == 'encoder':
+    part, specs = _encoder(name, kwargs, dtype)
+    obs = small.observations(specs)
+    return part, lambda: [part(obs)]
+  if kind == 'decoder':
+    specs = small.IMAGE if name.endswith('cnn') else small.VECTOR
+    part = small.make(
+        kind, name, kwargs, obs_spec=specs, feature_spec=small.FEATURES,
+        dtype=dtype)
+    part.build()
+    obs = small.observations(specs)
+    return part, lambda: [
+        dist.log_prob(obs[key]) for key, dist in sorted(
+            part(small.features()).items())]
+  if kind == 'head':
+    part = small.make(
+        kind, name, kwargs, feature_spec=small.FEATURES,
+        action_spec=small.ACTION, dtype=dtype)
+    part.build()
+    def run():
+      dist = part(small.features())
+      target = tf.stop_gradient(dist.mode()) * 0.5
+      return [dist.log_prob(target)]
+    return part, run
+  part = small.make(kind, name, kwargs, dtype=dtype)
+  part.build()
+  return part, lambda: _observe_core(part)[0]
+
+
+def _core_inputs(seed=0):
+  sizes = small.SIZES
+  lead = (small.BATCH, small.LENGTH)
+  # By NumPy: TensorFlow's own numbers differ between eager and compiled code.
+  draw = lambda size, i: tf.constant(np.random.default_rng((seed, i)).normal(
+      size=(*lead, size)), tf.float32)
+  is_first = tf.constant(
+      np.arange(small.LENGTH) == np.array([[0], [2], [9]]))
+  return draw(sizes['token_size'], 0), draw(sizes['action_size'], 1), is_first
+
+
+def _observe_core(part, seed=0):
+  """Returns ([float tensors], latents, state) of an observed sequence."""
+  latents, state = part.observe(
+      *_core_inputs(seed), part.initial(small.BATCH), rng_lib.Rng(3))
+  values = [*part.features(latents).values(), *part.kl(latents)]
+  return values, latents, state
+
+
+def shapes_and_dtypes(kind, name, kwargs):
+  """Outputs have the contract's shapes and dtypes."""
+  part, run = _subject(kind, name, kwargs)
+  lead = [small.BATCH, small.LENGTH]
+  for value in run():
+    assert value.shape[:2] == lead, value.shape
+    assert value.dtype == tf.float32
+  if kind == 'encoder':
+    assert run()[0].shape == [*lead, part.token_size]
+  if kind == 'decoder':
+    assert set(part(small.features())) == set(part.keys)
+  if kind == 'core':
+    values = part.features(_observe_core(part)[1])
+    assert {k: v.shape[-1] for k, v in values.items()} == dict(
+        part.feature_spec)
+
+
+def gradients_reach_every_variable(kind, name, kwargs):
+  """No trained variable is left out."""
+  part, run = _subject(kind, name, kwargs)
+  variables = part.trainable_variables
+  for variable in variables:  # Zero output layers would hide the others.
+    if not np.any(variable.numpy()):
+      variable.assign(tf.random.stateless_normal(variable.shape, (0, 1)))
+  with tf.GradientTape() as tape:
+    total = tf.add_n([tf.reduce_sum(
+        x * tf.random.stateless_normal(tf.shape(x), (5, i)))
+        for i, x in enumerate(run())])
+  missing = [
+      v.name for v, g in zip(
+          variables, tape.gradient(total, variables), strict=True)
+      if g is None or not np.any(tf.convert_to_tensor(g))]
+  assert variables, 'the part has no trained variables'
+  assert not missing, f'no gradient reaches {missing}'
+
+
+def bfloat16_keeps_variables_float32(kind, name, kwargs):
+  """Under mixed_bfloat16 variables stay float32 and outputs are finite."""
+  part, run = _subject(kind, name, kwargs, 'mixed_bfloat16')
+  for variable in part.trainable_variables:
+    assert variable.dtype == tf.float32, variable.name
+  for value in run():
+    assert np.isfinite(tf.cast(value, tf.float32)).all()
+    if kind != 'encoder':
+      assert value.dtype == tf.float32, 'losses and features are float32'
+
+
+def compiled_equals_eager(kind, name, kwargs):
+  """XLA computes what eager execution computes; no variable is made late."""
+  part, run = _subject(kind, name, kwargs)
+  eager = run()
+  count = len(part.variables)
+  compiled = tf.function(run, jit_compile=True, autograph=False)
+  for a, b in zip(eager, compiled(), strict=True):
+    np.testing.assert_allclose(a, b, **CLOSE)
+  tf.function(run, autograph=False)()
+  assert len(part.variables) == count, 'a later trace made variables'
+
+
+def checkpoint_round_trip(kind, name, kwargs, folder):
+  """Another instance computes the same after reading a checkpoint."""
+  first, run = _subject(kind, name, kwargs)
+  for i, variable in enumerate(first.variables):
+    variable.assign(tf.random.stateless_normal(variable.shape, (9, i)))
+  path = tf.train.Checkpoint(part=first).write(str(folder / 'part'))
+  second, other = _subject(kind, name, kwargs)
+  tf.train.Checkpoint(part=second).read(path).assert_consumed()
+  for a, b in zip(run(), other(), strict=True):
+    np.testing.assert_allclose(a, b, **CLOSE)
+
+
+def steps_equal_sequences(kind, name, kwargs):
+  """`observe` is `observe_step` at each t, `imagine` is `imagine_step`."""
+  del kind
+  part, _ = _subject('core', name, kwargs)
+  tokens, action, is_first = _core_inputs()
+  _, latents, last = _observe_core(part)
+  state = part.initial(small.BATCH)
+  for t in range(small.LENGTH):
+    latent, state = part.observe_step(
+        tokens[:, t], action[:, t], is_first[:, t], state,
+        rng_lib.Rng(3).at(t))
+    for a, b in zip(
+        part.features(latent).values(), part.features(latents).values(),
+        strict=True):
+      np.testing.assert_allclose(a, b[:, t], **CLOSE)
+  tf.nest.map_structure(
+      lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), state, last)
+  def policy(features, rng):
+    del features
+    return rng.normal([small.BATCH, small.SIZES['action_size']])
+  dream, actions, end = part.imagine(policy, last, 3, rng_lib.Rng(4))
+  assert actions.shape == [small.BATCH, 3, small.SIZES['action_size']]
+  state = last
+  for t in range(3):
+    latent, state = part.imagine_step(
+        actions[:, t], state, rng_lib.Rng(4).fold('latent').at(t))
+    for a, b in zip(
+        part.features(latent).values(), part.features(dream).values(),
+        strict=True):
+      np.testing.assert_allclose(a, b[:, t], **CLOSE)
+  tf.nest.map_structure(
+      lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), state, end)
+
+
+def resets_forget(kind, name, kwargs):
+  """After a reset nothing before it has an influence."""
+  del kind
+  part, _ = _subject('core', name, kwargs)
+  tokens, action, is_first = _core_inputs()
+  other = _core_inputs(seed=1)
+  before = tf.range(small.LENGTH)[None, :, None] < 2
+  mixed = tf.where(before, other[0], tokens)
+  # The action into the first step of an episode belongs to the one before.
+  early = tf.range(small.LENGTH)[None, :, None] < 3
+  mixed_action = tf.where(early, other[1], action)
+  rng = rng_lib.Rng(3)
+  run = lambda t, a: part.features(part.observe(
+      t, a, is_first, part.initial(small.BATCH), rng)[0])
+  for a, b in zip(
+      run(tokens, action).values(), run(mixed, mixed_action).values(),
+      strict=True):
+    np.testing.assert_allclose(a[1, 2:], b[1, 2:], **CLOSE)
+    assert not np.allclose(a[1, :2], b[1, :2])
+
+
+def replay_round_trip(kind, name, kwargs):
+  """A stored latent gives back the state, in the declared form."""
+  del kind
+  part, _ = _subject('core', name, kwargs)
+  _, latents, state = _observe_core(part)
+  entry = part.replay_entry(latents)
+  for key, spec in part.replay_spec.items():
+    assert entry[key].shape == [small.BATCH, small.LENGTH, *spec.shape], key
+    assert entry[key].dtype == spec.dtype, key
+  last = {key: value[:, -1] for key, value in entry.items()}
+  tf.nest.map_structure(
+      lambda a, b: np.testing.assert_allclose(a, b, **CLOSE),
+      part.state_from_replay(last), state)
+  starts = part.starts(latents)
+  assert all(
+      x.shape[0] == small.BATCH * small.LENGTH for x in tf.nest.flatten(starts))
+
+
+def used_unbuilt_says_so(kind, name, kwargs):
+  """A part that was not built raises an error that names `build`."""
+  part = small.make(kind, name, kwargs)
+  try:
+    part.observe_step(
+        *(x[:, 0] for x in _core_inputs()), part.initial(small.BATCH),
+        rng_lib.Rng(0))
+  except Exception as error:  # noqa: BLE001 - any that says so
+    assert 'build' in str(error), error
+    return
+  raise AssertionError('a core that was not built was used without an error')
+
+
+def loss_is_unreduced(kind, name, kwargs):
+  """A loss returns its own names, [B, T'] float32, with gradients."""
+  del kind
+  built = small.agent()
+  loss = small.make('loss', name, kwargs)
+  loss.build(built.parts)
+  context = small.context(built)
+  losses, metrics = loss(context)
+  assert set(losses) == set(loss.names(built.parts))
+  for key, value in losses.items():
+    assert value.dtype == tf.float32, key
+    assert value.shape[0] == small.BATCH and value.shape[1] <= small.LENGTH
+    assert np.isfinite(value).all(), key
+  for key, value in metrics.items():
+    assert value.shape.rank == 0, key
+
+
+def balancer_sums_to_a_scalar(kind, name, kwargs):
+  """A balancer gives a scalar whose gradient is positive for each loss."""
+  del kind
+  names = ('dynamics', 'representation', 'reward', 'reconstruction/image')
+  part = small.make('balancer', name, kwargs)
+  part.build(names)
+  means = {k: tf.constant(float(i + 1)) for i, k in enumerate(names)}
+  with tf.GradientTape() as tape:
+    tape.watch(list(means.values()))
+    total, metrics = part(means)
+  assert total.shape.rank == 0 and np.isfinite(total)
+  assert all(g > 0 for g in tape.gradient(total, list(means.values())))
+  assert all(np.ndim(v) == 0 for v in metrics.values())
+
+
+def normalizer_tracks(kind, name, kwargs):
+  """Statistics change by `update` only; the scale is positive."""
+  del kind
+  part = small.make('normalizer', name, kwargs)
+  part.build()
+  values = tf.random.stateless_normal([40, 5], (1, 2)) * 10
+  updated = part.update(values)
+  for a, b in zip(updated, part.read(), strict=True):
+    np.testing.assert_allclose(a, b)
+    assert a.dtype == tf.float32 and a.shape.rank == 0
+  assert updated[1] > 0
+  compiled = tf.function(part.update, jit_compile=True)(values)
+  assert np.isfinite(compiled).all()
+
+
+def optimizer_descends(kind, name, kwargs):
+  """An optimizer lowers a loss; zero gradients change nothing."""
+  del kind
+  optimizer = small.make('optimizer', name, kwargs)
+  variable = tf.Variable([[3.0, -2.0]])
+  optimizer.build([variable])
+  loss = lambda: float(tf.reduce_sum(variable ** 2))
+  begin = loss()
+  for _ in range(20):
+    optimizer.apply_gradients([(2 * variable, variable)])
+  assert loss() < begin
+  fresh = small.make('optimizer', name, kwargs)
+  still = tf.Variable([1.0, 2.0])
+  fresh.build([still])
+  fresh.apply_gradients([(tf.zeros(2), still)])
+  np.testing.assert_array_equal(still, [1.0, 2.0])

@@ -1,0 +1,9 @@
+"""The test that the plugin runs on each component that it was given."""
+
+from dv3.testing import checks
+
+
+def test_conformance(dv3_case, tmp_path):
+  """One check of one component."""
+  check, kind, name, kwargs = dv3_case
+  checks.run(check, kind, name, kwargs, tmp_path)

@@ -1,0 +1,20 @@
+"""Every component of the library keeps its contract."""
+
+import pytest
+
+from dv3 import registry
+from dv3.testing import checks
+
+# What the checks cannot guess: arguments without a value that fits all.
+KWARGS = {'env.gymnasium': {'id': 'CartPole-v1'}}
+CASES = [
+    (check, kind, name) for kind, all_checks in checks.CHECKS.items()
+    for name in registry.names(kind) for check in all_checks
+    if '.' not in name]
+
+
+@pytest.mark.parametrize(
+    'check, kind, name', CASES,
+    ids=[f'{k}.{n}-{c.__name__}' for c, k, n in CASES])
+def test_component(check, kind, name, tmp_path):
+  checks.run(check, kind, name, KWARGS.get(f'{kind}.{name}', {}), tmp_path)

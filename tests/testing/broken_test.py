@@ -1,0 +1,76 @@
+"""The conformance suite catches components that break their contract."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+BROKEN = '''
+import tensorflow as tf
+from dv3 import registry
+from dv3.cores import rssm
+from dv3.heads import twohot
+
+
+@registry.register('core', 'test.forgets_resets')
+class ForgetsResets(rssm.RSSM):
+  def _observe_inputs(self, tokens, prev_action, is_first):
+    return super()._observe_inputs(
+        tokens, prev_action, tf.zeros_like(is_first))
+
+
+@registry.register('core', 'test.two_ways')
+class TwoWays(rssm.RSSM):
+  def observe_step(self, tokens, prev_action, is_first, state, rng):
+    return super().observe_step(
+        tokens * 1.5, prev_action, is_first, state, rng)
+
+
+@registry.register('head', 'test.idle_weight')
+class IdleWeight(twohot.TwoHotHead):
+  def build(self, input_shape=None):
+    super().build(input_shape)
+    self.idle = self.add_weight('idle', [2])
+
+
+@registry.register('core', 'test.fine')
+class Fine(rssm.RSSM):
+  pass
+'''
+
+
+@pytest.fixture(name='run', scope='module')
+def make_run(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('conformance')
+  (folder / 'broken.py').write_text(BROKEN)
+  components = (
+      'core:test.forgets_resets', 'core:test.two_ways',
+      'head:test.idle_weight', 'core:test.fine')
+  result = subprocess.run(
+      [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
+       f'--dv3-plugin={folder / "broken.py"}', '-W', 'ignore',
+       *(f'--dv3-component={x}' for x in components)],
+      cwd=folder, env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True, check=False, timeout=600)
+  return result.stdout
+
+
+@pytest.mark.parametrize('component, check', [
+    ('core:test.forgets_resets', 'resets_forget'),
+    ('core:test.two_ways', 'steps_equal_sequences'),
+    ('head:test.idle_weight', 'gradients_reach_every_variable')])
+def test_broken_components_are_caught(run, component, check):
+  assert f'{component}-{check}] - ' in run, run[-3000:]
+
+
+def test_a_component_that_keeps_the_contract_passes(run):
+  assert 'core:test.fine' not in run, run[-3000:]
+  assert 'passed' in run
+
+
+def test_unknown_component_is_one_clear_error():
+  result = subprocess.run(
+      [sys.executable, '-m', 'pytest', '-q', '--dv3-component=core:rsm'],
+      capture_output=True, text=True, check=False, timeout=120)
+  assert result.returncode != 0
+  assert 'core.rssm' in result.stdout + result.stderr
