@@ -158,8 +158,7 @@ def steps_equal_sequences(kind, name, kwargs):
         tokens[:, t], action[:, t], is_first[:, t], state,
         rng_lib.Rng(3).at(t))
     for a, b in zip(
-        part.features(latent).values(), part.features(latents).values(),
-        strict=True):
+        tf.nest.flatten(latent), tf.nest.flatten(latents), strict=True):
       np.testing.assert_allclose(a, b[:, t], **CLOSE)
   tf.nest.map_structure(
       lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), state, last)
@@ -173,8 +172,7 @@ def steps_equal_sequences(kind, name, kwargs):
     latent, state = part.imagine_step(
         actions[:, t], state, rng_lib.Rng(4).fold('latent').at(t))
     for a, b in zip(
-        part.features(latent).values(), part.features(dream).values(),
-        strict=True):
+        tf.nest.flatten(latent), tf.nest.flatten(dream), strict=True):
       np.testing.assert_allclose(a, b[:, t], **CLOSE)
   tf.nest.map_structure(
       lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), state, end)

@@ -71,6 +71,6 @@ def test_a_component_that_keeps_the_contract_passes(run):
 def test_unknown_component_is_one_clear_error():
   result = subprocess.run(
       [sys.executable, '-m', 'pytest', '-q', '--dv3-component=core:rsm'],
-      capture_output=True, text=True, check=False, timeout=120)
+      env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True, check=False, timeout=120)
   assert result.returncode != 0
   assert 'core.rssm' in result.stdout + result.stderr
