@@ -51,7 +51,8 @@ def make_run(tmp_path_factory):
       [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
        f'--dv3-plugin={folder / "broken.py"}', '-W', 'ignore',
        *(f'--dv3-component={x}' for x in components)],
-      cwd=folder, env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True, check=False, timeout=600)
+      cwd=folder, env={**os.environ, 'COLUMNS': '300'}, capture_output=True,
+      text=True, check=False, timeout=600)
   return result.stdout
 
 
@@ -71,6 +72,7 @@ def test_a_component_that_keeps_the_contract_passes(run):
 def test_unknown_component_is_one_clear_error():
   result = subprocess.run(
       [sys.executable, '-m', 'pytest', '-q', '--dv3-component=core:rsm'],
-      env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True, check=False, timeout=120)
+      env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True,
+      check=False, timeout=120)
   assert result.returncode != 0
   assert 'core.rssm' in result.stdout + result.stderr
