@@ -1,17 +1,23 @@
 """The collector of environments on this machine."""
 
+import contextlib
+import time
 from typing import Any
 
 import numpy as np
 from absl import logging
 from gymnasium import vector
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.collectors import nests
 from dv3.collectors import worker
 from dv3.envs import spaces
+
+_CLOSING_SECONDS = 5.0  # For environments to end by themselves.
+_DEATHS = 5  # Processes that may die in a row.
 
 
 @registry.register('collector', 'local')
@@ -42,6 +48,7 @@ class LocalCollector(interfaces.Collector):
     self._policy_state: Any = None
     self.env_steps = 0
     self._calls = 0
+    self._deaths = 0
     self._workers = np.arange(num_envs)
     self._episodes = np.zeros(num_envs, np.int64)
     self._actions: list[list[dict[str, np.ndarray]]] = [
@@ -128,8 +135,8 @@ class LocalCollector(interfaces.Collector):
         for actions in state['actions'][:kept]]
     self._actions += [[] for _ in range(self.num_envs - kept)]
     self._policy_leaves = [x[:kept] for x in state['policy']]
-    self._open()
-    differs = np.zeros(self.num_envs, bool)
+    self._policy_state = None
+    differs = self._open()
     for name, value in self._obs.items():
       old = state['obs'][name][:kept]
       same = (value[:kept] == old) | ((value[:kept] != value[:kept]) & (
@@ -145,10 +152,23 @@ class LocalCollector(interfaces.Collector):
     self._envs.set_attr('ended', self._is_last.tolist())
 
   def close(self) -> None:
-    """Ends the environments' processes."""
-    if self._envs is not None:
-      self._envs.close(terminate=True)
-      self._envs = None
+    """Ends the environments' processes, by force those that hang."""
+    if self._envs is None:
+      return
+    envs, self._envs = self._envs, None
+    for pipe in envs.parent_pipes:
+      with contextlib.suppress(OSError, AttributeError):  # It is dead already.
+        pipe.send(('close', None))
+    deadline = time.monotonic() + _CLOSING_SECONDS
+    for process in envs.processes:
+      process.join(max(0.0, deadline - time.monotonic()))
+      if process.is_alive():
+        process.kill()
+        process.join()
+    for pipe in envs.parent_pipes:
+      if pipe is not None:
+        pipe.close()
+    envs.closed = True  # Its own `close` would wait for an interrupted step.
 
   def _start(self, policy):
     """Opens environments and the policy's state where that is still to do."""
@@ -165,7 +185,11 @@ class LocalCollector(interfaces.Collector):
         self._policy_leaves = None
 
   def _open(self):
-    """Starts the processes and resets, continuing recorded episodes."""
+    """Starts the processes and resets, continuing recorded episodes.
+
+    Returns:
+      [n] bool, which environments ended the recorded episode early.
+    """
     known = (self._obs_space, self._action_space)
     self._envs = vector.AsyncVectorEnv(
         [worker.Make(
@@ -174,8 +198,12 @@ class LocalCollector(interfaces.Collector):
             actions=[] if self._is_last[i] else self._actions[i])
          for i in range(self.num_envs)],
         context='spawn', autoreset_mode=vector.AutoresetMode.DISABLED)
-    obs, _ = self._envs.reset()
+    try:
+      obs, info = self._envs.reset()
+    except (EOFError, ConnectionError) as error:
+      raise self._died() from error
     self._obs = spaces.flatten(self._obs_space, obs, 'observation')
+    return np.array(info.get('resume/ended', np.zeros(self.num_envs, bool)))
 
   def _step(self, policy, sink):
     """One step of every environment."""
@@ -198,8 +226,12 @@ class LocalCollector(interfaces.Collector):
       else:
         self._actions[index].append({
             k: np.array(v[index]) for k, v in actions.items()})
-    obs, reward, terminated, truncated, info = self._envs.step(actions)
-    self._obs = spaces.flatten(self._obs_space, obs, 'observation')
+    try:
+      obs, reward, terminated, truncated, info = self._envs.step(actions)
+      self._deaths = 0
+      self._obs = spaces.flatten(self._obs_space, obs, 'observation')
+    except (EOFError, ConnectionError) as error:
+      reward, terminated, truncated, info = self._revive(error)
     self._is_first = self._is_last
     self._reward = np.asarray(reward, np.float32)
     self._is_terminal = np.asarray(terminated, bool)
@@ -207,8 +239,40 @@ class LocalCollector(interfaces.Collector):
     self.env_steps += int(self.num_envs - self._is_first.sum())
     return self._account(reward, info)
 
+  def _revive(self, error):
+    """Starts all processes anew after one died; their episodes are truncated.
+
+    Environments that were to reset do so.
+    """
+    self._deaths += 1
+    if self._deaths > _DEATHS:
+      raise self._died() from error
+    logging.warning(
+        'the process of an environment died; all are started anew and their '
+        'episodes truncated')
+    self.close()
+    cut, last = ~self._is_last, self._obs
+    self._actions = [[] for _ in range(self.num_envs)]
+    self._open()
+    for name, value in self._obs.items():
+      value[cut] = last[name][cut]
+    self._envs.set_attr('ended', cut.tolist())
+    nothing = np.zeros(self.num_envs)
+    return nothing, nothing, cut, {
+        'log/restarts': cut.astype(float), '_log/restarts': cut}
+
+  def _died(self):
+    """Returns the error of processes that die again and again."""
+    return errors.UserError(
+        f'the process of {self._recipe.kind}.{self._recipe.name} died; look '
+        'for a lack of memory, or try it alone with dv3-envcheck')
+
   def _account(self, reward, info):
     """Sums scores and lengths; returns the episodes that ended here."""
+    for index in np.flatnonzero(info.get('_restart/error', False)):
+      logging.warning(
+          'environment %d was built anew after %s; its episode is truncated',
+          index, info['restart/error'][index])
     self._score = np.where(self._is_first, 0.0, self._score + reward)
     self._length = np.where(self._is_first, 0, self._length + 1)
     for index in np.flatnonzero(self._is_first):

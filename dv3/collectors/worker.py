@@ -1,11 +1,15 @@
 """What runs in the environments' processes; TensorFlow is never loaded here."""
 
+import contextlib
 import multiprocessing
 import os
+from concurrent import futures
+from concurrent.futures import process
 from typing import Any
 
 import gymnasium
 
+from dv3 import errors
 from dv3 import types
 from dv3.envs import spaces
 from dv3.envs import wrappers
@@ -41,6 +45,10 @@ class Make:
     """Builds the environment."""
     if os.getpid() == self._parent and self._known is not None:
       return _Spaces(*self._known)
+    with contextlib.suppress(OSError):
+      # Ctrl-C in a terminal reaches the whole process group, but the trainer
+      # needs its environments until it has saved.
+      os.setpgid(0, 0)
     env = wrappers.CrashGuard(self._recipe.build)
     env = wrappers.PolicyActions(env)
     env = wrappers.SeededResets(
@@ -68,13 +76,27 @@ def probe(recipe: types.Recipe):
   Raises:
     UserError: if the environment cannot be built or represented.
   """
+  # An executor, as a Pool would wait forever for a process that crashed.
   context = multiprocessing.get_context('spawn')
-  with context.Pool(1) as pool:
-    return pool.apply(_probe, (recipe,))
+  with futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    try:
+      return pool.submit(_probe, recipe).result()
+    except process.BrokenProcessPool as error:
+      raise errors.UserError(
+          f'the process that built {recipe.kind}.{recipe.name} died; try the '
+          'environment alone in Python, and check its graphics libraries and '
+          'memory') from error
 
 
 def _probe(recipe):
-  env = recipe.build()
+  try:
+    env = recipe.build()
+  except errors.UserError:
+    raise
+  except Exception as error:
+    raise errors.UserError(
+        f'{recipe.kind}.{recipe.name} could not be built: {error!r}; check its '
+        f'arguments {recipe.kwargs}') from error
   try:
     return (
         env.observation_space, wrappers.PolicyActions(env).action_space,

@@ -4,6 +4,8 @@ import difflib
 from typing import Any
 
 import gymnasium
+import numpy as np
+from PIL import Image
 
 from dv3 import errors
 from dv3 import registry
@@ -13,7 +15,8 @@ from dv3.envs import wrappers
 @registry.register('env', 'gymnasium')
 def make(
     *, id: str, kwargs: dict[str, Any] | None = None, action_repeat: int = 1,
-    time_limit: int = 0) -> gymnasium.Env:
+    time_limit: int = 0, image: tuple[int, int] | None = None
+) -> gymnasium.Env:
   """Makes an environment by its gymnasium id.
 
   Args:
@@ -23,12 +26,19 @@ def make(
     action_repeat: inner steps of one env step.
     time_limit: env steps until an episode is truncated; 0 keeps the
       environment's own limit, which counts inner steps.
+    image: rows and columns of the rendered picture, uint8 RGB, to observe in
+      place of the environment's own observation; None keeps the latter.
 
   Raises:
     UserError: if there is no such id, or its package is not installed.
   """
+  kwargs = dict(kwargs or {})
+  if image:
+    kwargs['render_mode'] = 'rgb_array'
   try:
-    env = gymnasium.make(id, **(kwargs or {}))
+    env = gymnasium.make(id, **kwargs)
+    if image:
+      env = gymnasium.wrappers.AddRenderObservation(env)
   except gymnasium.error.DependencyNotInstalled as error:
     raise errors.UserError(
         f'{id} needs a package that is not installed: {error}; install it, '
@@ -41,8 +51,18 @@ def make(
       hint = 'use env.atari, with pip install "dv3[atari]"'
     raise errors.UserError(
         f'gymnasium has no environment {id!r}; {hint}') from error
+  if image:
+    env = _resized(env, tuple(image))
   if action_repeat != 1:
     env = wrappers.ActionRepeat(env, action_repeat)
   if time_limit:
     env = gymnasium.wrappers.TimeLimit(env, time_limit)
   return env
+
+
+def _resized(env, size):
+  """Resizes pictures, with a filter as wide as the reduction."""
+  resize = lambda picture: np.asarray(Image.fromarray(picture).resize(
+      size[::-1], Image.Resampling.BILINEAR))
+  space = gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)
+  return gymnasium.wrappers.TransformObservation(env, resize, space)

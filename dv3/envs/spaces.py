@@ -43,8 +43,9 @@ def action_specs(space: spaces.Space) -> types.Specs:
     if isinstance(leaf, spaces.Box) and not (
         np.isfinite(leaf.low).all() and np.isfinite(leaf.high).all()):
       raise errors.UserError(
-          f'{name} has no finite bounds: {leaf}; wrap the environment in '
-          'gymnasium.wrappers.RescaleAction, or give its Box finite bounds')
+          f'{name} has no finite bounds: {leaf}; give its Box finite bounds, '
+          'for example with gymnasium.wrappers.TransformAction (RescaleAction '
+          'needs them too)')
   return specs
 
 
@@ -108,23 +109,30 @@ def _denormalise(space, value):
   low, high = (x.astype(np.float64) for x in (space.low, space.high))
   scaled = low + (np.clip(value, -1, 1).reshape(space.shape) + 1) / 2 * (
       high - low)
-  if np.issubdtype(space.dtype, np.integer):
+  if space.dtype.kind in 'biu':
     scaled = np.round(scaled)
-  return scaled.astype(space.dtype)
+  # Rounding of the sum could leave the bounds by one unit in the last place.
+  return np.asarray(np.clip(scaled, low, high), space.dtype)
 
 
 def _canonical(space, value):
   """Casts a batched leaf to its spec's dtype, class indices from 0."""
-  if isinstance(space, spaces.Discrete):
+  if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
     return (value - space.start).astype(np.int32)
-  if isinstance(space, spaces.MultiDiscrete):
-    return (value - space.start).astype(np.int32)
-  return np.asarray(value, _leaf(space).dtype)
+  if isinstance(space, spaces.MultiBinary):
+    return value.astype(np.int32)
+  return np.asarray(value, _number_dtype(space))
 
 
 def _specs(space, name, prefix=''):
   leaves = list(_leaves(space, name, prefix))
   specs = {n: spec for n, s in leaves if (spec := _leaf(s)) is not None}
+  names = [n for n, _ in leaves]
+  double = sorted({n for n in names if names.count(n) > 1})
+  if double:
+    raise errors.UserError(
+        f'two entries would be called {double[0]!r}, as nested keys are joined '
+        "with '/'; rename one in the environment")
   bad = [f'{n}: {s}' for n, s in leaves if n not in specs]
   if bad or not leaves:
     listed = ', '.join(f'{n}: {s}' for n, s in leaves) or str(space)
@@ -159,17 +167,23 @@ def _leaf(space) -> types.Spec | None:
   if isinstance(space, spaces.MultiBinary):
     shape = tuple(space.shape)
     return types.Spec(shape, 'int32', (2,) * int(np.prod(shape)))
-  if not isinstance(space, spaces.Box) or space.dtype.kind not in 'biuf':
+  if (not isinstance(space, spaces.Box) or space.dtype.kind not in 'biuf'
+      or 0 in space.shape):
     return None
+  dtype = _number_dtype(space)
   low = high = None
-  if np.isfinite(space.low).all() and np.isfinite(space.high).all():
+  if dtype != 'uint8' and (
+      np.isfinite(space.low).all() and np.isfinite(space.high).all()):
     low, high = (
-        tuple(float(v) for v in x.reshape(-1)) if x.size <= 64 else (
-            float(x.min()),) for x in (space.low, space.high))
-  image = space.dtype == np.uint8 and (
-      len(space.shape) == 3 or len(space.shape) == 2)
-  return types.Spec(
-      tuple(space.shape), 'uint8' if image else 'float32', None, low, high)
+        tuple(float(v) for v in x.reshape(-1)) for x in (
+            space.low, space.high))
+  return types.Spec(tuple(space.shape), dtype, None, low, high)
+
+
+def _number_dtype(space) -> str:
+  """Returns the dtype of a Box's entry: only images stay uint8."""
+  image = space.dtype == np.uint8 and len(space.shape) in (2, 3)
+  return 'uint8' if image else 'float32'
 
 
 def describe(space: gymnasium.Space) -> str:

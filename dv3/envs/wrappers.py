@@ -1,5 +1,6 @@
 """Wrappers that every environment gets in its worker."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -85,8 +86,9 @@ class SeededResets(gymnasium.Wrapper):
 class Resume(gymnasium.Wrapper):
   """Replays recorded actions at the first reset, to continue an episode.
 
-  `info['resume/observation']` of that reset is not needed: the observation is
-  returned as if the last recorded step had just happened.
+  The observation is returned as if the last recorded step had just happened.
+  `info['resume/ended']` tells that the episode ended before that step, as one
+  that is not deterministic may.
 
   Args:
     env: the environment, whose next reset starts the recorded episode.
@@ -102,15 +104,16 @@ class Resume(gymnasium.Wrapper):
     actions, self._actions = self._actions, []
     for action in actions:
       obs, _, terminated, truncated, info = self.env.step(action)
-      if terminated or truncated:  # Not the recorded episode: start anew.
-        return self.env.reset(seed=seed, options=options)
+      if terminated or truncated:
+        return obs, {**info, 'resume/ended': True}
     return obs, info
 
 
 class CrashGuard(gymnasium.Wrapper):
   """Rebuilds an environment that raises, and truncates its episode.
 
-  `info['log/restarts']` is 1 at a step that ended in a restart.
+  `info['log/restarts']` is 1 at a step that ended in a restart, and
+  `info['restart/error']` the error.
 
   Args:
     make: builds the environment.
@@ -148,19 +151,22 @@ class CrashGuard(gymnasium.Wrapper):
     except Exception as error:  # noqa: BLE001 - any environment, any error
       self._rebuild(error)
       return self._last, 0.0, False, True, {
-          'log/restarts': 1.0, 'error': repr(error)}
+          'log/restarts': 1.0, 'restart/error': repr(error)}
 
   def _rebuild(self, error):
-    self._failures += 1
-    if self._failures > self._limit:
-      raise errors.UserError(
-          f'the environment failed {self._failures} times in a row, last with '
-          f'{error!r}; try it alone with dv3-envcheck') from error
-    try:
-      self.env.close()
-    except Exception:  # noqa: BLE001 - it is broken already
-      pass
-    self.env = self._make()
+    while True:
+      self._failures += 1
+      if self._failures > self._limit:
+        raise errors.UserError(
+            f'the environment failed {self._failures} times in a row, last '
+            f'with {error!r}; try it alone with dv3-envcheck') from error
+      with contextlib.suppress(Exception):  # It is broken already.
+        self.env.close()
+      try:
+        self.env = self._make()
+        return
+      except Exception as another:  # noqa: BLE001 - any environment, any error
+        error = another
 
 
 class AutoReset(gymnasium.Wrapper):

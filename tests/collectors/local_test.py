@@ -1,5 +1,6 @@
 """The local collector: what it hands on, and exact resume."""
 
+import os
 import subprocess
 import sys
 
@@ -173,6 +174,118 @@ def test_crashing_without_end_is_one_clear_error():
       raise RuntimeError('no display')
   with pytest.raises(errors.UserError, match='no display.*dv3-envcheck'):
     wrappers.CrashGuard(Dead, limit=2).reset()
+
+
+PLUGIN = """
+import os, signal, sys
+import gymnasium
+import numpy as np
+import dv3
+
+@dv3.register('env', 'test.process')
+class Process(gymnasium.Env):
+  observation_space = gymnasium.spaces.Dict({
+      'pid': gymnasium.spaces.Box(0, 2 ** 40, (), np.float64),
+      'group': gymnasium.spaces.Box(0, 2 ** 40, (), np.float64),
+      'step': gymnasium.spaces.Box(0, 99, (), np.float32),
+      'tensorflow': gymnasium.spaces.Discrete(2)})
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, *, die_at: int = 0, when: str = '', folder: str = ''):
+    self.die_at, self.folder = die_at, folder
+    if when == 'building':
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  def _observe(self):
+    return {
+        'pid': np.float64(os.getpid()), 'group': np.float64(os.getpgid(0)),
+        'step': np.float32(self.count), 'tensorflow': np.int64(
+            'tensorflow' in sys.modules)}
+
+  def reset(self, *, seed=None, options=None):
+    self.count = 0
+    return self._observe(), {}
+
+  def step(self, action):
+    self.count += 1
+    if self.count == self.die_at and action == 1:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return self._observe(), 1.0, False, False, {}
+
+  def close(self):
+    if self.folder:
+      open(os.path.join(self.folder, str(os.getpid())), 'w').close()
+"""
+
+
+@pytest.fixture(name='process')
+def make_process(tmp_path):
+  path = tmp_path / 'process_env.py'
+  path.write_text(PLUGIN)
+  return lambda **kwargs: types.Recipe(
+      'env', 'test.process', kwargs, (str(path),))
+
+
+class Constant(Policy):
+  """Environment i always takes action i."""
+
+  def __call__(self, obs, is_first, state, call):
+    return {'action': np.arange(len(is_first), dtype=np.int32)}, {}, state
+
+
+def test_processes_are_apart_and_closed_in_order(process, tmp_path):
+  folder = tmp_path / 'closed'
+  folder.mkdir()
+  collector = local.LocalCollector(
+      env=process(folder=str(folder)), num_envs=2)
+  [probed] = folder.iterdir()
+  sink = Sink()
+  collector.run(Constant(), sink, 4)
+  collector.close()
+  pids = {int(x) for x in collector._obs['pid']}
+  assert len(pids) == 2 and os.getpid() not in pids
+  # Ctrl-C reaches a process group: the environments' are others than ours.
+  groups = {int(x) for x in collector._obs['group']}
+  assert len(groups) == 2 and os.getpgid(0) not in groups
+  assert not any(x['tensorflow'].any() for x in sink.steps)
+  closed = {x.name for x in folder.iterdir()} - {probed.name}
+  assert closed == {str(x) for x in pids}
+
+
+def test_a_process_that_dies_truncates_and_is_started_anew(process, caplog):
+  collector = local.LocalCollector(env=process(die_at=3), num_envs=2)
+  sink = Sink()
+  episodes = collector.run(Constant(), sink, 14)
+  collector.close()
+  assert 'started anew' in caplog.text
+  steps = np.array(sink.column('step', 1)).tolist()
+  # Reset, two steps, the last one again as it was, reset.
+  assert steps[:6] == [0, 1, 2, 2, 0, 1]
+  last = np.array([x['is_last'] for x in sink.steps])
+  first = np.array([x['is_first'] for x in sink.steps])
+  np.testing.assert_array_equal(np.flatnonzero(last[:6, 1]), [3])
+  np.testing.assert_array_equal(last[:, 0], last[:, 1])
+  np.testing.assert_array_equal(first[1:], last[:-1])
+  assert not any(x['is_terminal'].any() for x in sink.steps)
+  assert [e.worker for e in episodes[:2]] == [0, 1]
+  assert all(
+      e.truncated and e.score == 2 and e.extras == {'restarts': 1.0}
+      for e in episodes)
+
+
+def test_a_process_that_always_dies_is_one_clear_error(process):
+  collector = local.LocalCollector(env=process(die_at=1), num_envs=2)
+  with pytest.raises(errors.UserError, match='test.process died'):
+    collector._deaths = 5
+    collector.run(Constant(), Sink(), 4)
+  collector.close()
+  with pytest.raises(errors.UserError, match='built env.test.process died'):
+    worker.probe(process(when='building'))
+
+
+def test_arguments_that_the_environment_refuses_are_one_clear_error():
+  with pytest.raises(errors.UserError, match='could not be built.*wings'):
+    worker.probe(recipe(kwargs={'wings': 2}))
 
 
 def test_unknown_environment_names_the_nearest():
