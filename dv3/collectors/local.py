@@ -191,7 +191,7 @@ class LocalCollector(interfaces.Collector):
       [n] bool, which environments ended the recorded episode early.
     """
     known = (self._obs_space, self._action_space)
-    self._envs = vector.AsyncVectorEnv(
+    self._envs = worker.Processes(
         [worker.Make(
             self._recipe, seed=self._seed, index=i, known=known,
             episode=int(self._episodes[i]),

@@ -1,13 +1,16 @@
-"""What runs in the environments' processes; TensorFlow is never loaded here."""
+"""Environments in processes of their own; TensorFlow is never loaded here."""
 
 import contextlib
 import multiprocessing
 import os
+import warnings
 from concurrent import futures
 from concurrent.futures import process
 from typing import Any
 
 import gymnasium
+from absl import logging
+from gymnasium import vector
 
 from dv3 import errors
 from dv3 import types
@@ -56,6 +59,24 @@ class Make:
     if self._actions:
       env = wrappers.Resume(env, self._actions)
     return wrappers.AutoReset(env)
+
+
+class Processes(vector.AsyncVectorEnv):
+  """The processes, as their parent sees them.
+
+  A worker's error is raised without its traceback being printed first.
+  """
+
+  def _raise_if_errors(self, successes):
+    if all(successes):
+      return
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter('always')
+      try:
+        super()._raise_if_errors(successes)
+      finally:
+        for warning in caught:
+          logging.debug('%s', warning.message)
 
 
 class _Spaces(gymnasium.Env):

@@ -192,7 +192,7 @@ class Process(gymnasium.Env):
   action_space = gymnasium.spaces.Discrete(2)
 
   def __init__(self, *, die_at: int = 0, when: str = '', folder: str = ''):
-    self.die_at, self.folder = die_at, folder
+    self.die_at, self.when, self.folder = die_at, when, folder
     if when == 'building':
       os.kill(os.getpid(), signal.SIGKILL)
 
@@ -203,6 +203,8 @@ class Process(gymnasium.Env):
             'tensorflow' in sys.modules)}
 
   def reset(self, *, seed=None, options=None):
+    if self.when == 'resetting':
+      raise RuntimeError('no display')
     self.count = 0
     return self._observe(), {}
 
@@ -281,6 +283,14 @@ def test_a_process_that_always_dies_is_one_clear_error(process):
   collector.close()
   with pytest.raises(errors.UserError, match='built env.test.process died'):
     worker.probe(process(when='building'))
+
+
+def test_an_error_of_a_process_is_raised_in_silence(process, capfd):
+  collector = local.LocalCollector(env=process(when='resetting'))
+  with pytest.raises(errors.UserError, match='no display.*dv3-envcheck'):
+    collector.run(Constant(), Sink(), 4)
+  collector.close()
+  assert capfd.readouterr().err == ''
 
 
 def test_arguments_that_the_environment_refuses_are_one_clear_error():
