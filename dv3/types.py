@@ -32,8 +32,9 @@ class Spec(NamedTuple):
     classes: for categorical entries, the number of classes of each element in
       row-major order (one number for a Discrete scalar); None for numbers. A
       MultiBinary space is a Spec with two classes per element.
-    low: the lower bound of each element, flattened in row-major order; None
-      where the space gives none. Only finite bounds are stored.
+    low: the lower bound of each element, flattened in row-major order, or of a
+      large entry one number that bounds all elements; None where the space
+      gives none. Only finite bounds are stored.
     high: the upper bound likewise.
   """
 

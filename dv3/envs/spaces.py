@@ -9,6 +9,8 @@ from gymnasium import spaces
 from dv3 import errors
 from dv3 import types
 
+_LISTED_BOUNDS = 64  # Elements; an image's would be thousands of numbers.
+
 
 def observation_specs(space: spaces.Space) -> types.Specs:
   """Flattens an observation space.
@@ -170,14 +172,17 @@ def _leaf(space) -> types.Spec | None:
   if (not isinstance(space, spaces.Box) or space.dtype.kind not in 'biuf'
       or 0 in space.shape):
     return None
-  dtype = _number_dtype(space)
   low = high = None
-  if dtype != 'uint8' and (
-      np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-    low, high = (
-        tuple(float(v) for v in x.reshape(-1)) for x in (
-            space.low, space.high))
-  return types.Spec(tuple(space.shape), dtype, None, low, high)
+  if np.isfinite(space.low).all() and np.isfinite(space.high).all():
+    low, high = _bounds(space.low, np.min), _bounds(space.high, np.max)
+  return types.Spec(tuple(space.shape), _number_dtype(space), None, low, high)
+
+
+def _bounds(values, outer):
+  """Returns one number an element; the outermost alone if they are many."""
+  if values.size > _LISTED_BOUNDS:
+    return (float(outer(values)),)
+  return tuple(float(x) for x in values.reshape(-1))
 
 
 def _number_dtype(space) -> str:

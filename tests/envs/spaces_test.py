@@ -36,12 +36,15 @@ def test_bytes_stay_bytes_where_they_are_images(shape, image):
   assert (flat == 255).all()
 
 
-def test_bounds_are_of_each_element_or_absent():
-  low = np.arange(100, dtype=np.float32)
+def test_bounds_are_of_each_element_or_of_all_or_absent():
+  low = np.arange(60, dtype=np.float32)
   high = low + 3
   spec = spaces.observation_specs(gym_spaces.Box(low, high))['observation']
   np.testing.assert_array_equal(spec.low, low)
   np.testing.assert_array_equal(spec.high, high)
+  low, high = (np.tile(x, 2) for x in (low, high))
+  spec = spaces.observation_specs(gym_spaces.Box(low, high))['observation']
+  assert (spec.low, spec.high) == ((0.0,), (62.0,))
   half = gym_spaces.Box(np.float32([0, -np.inf]), np.float32([1, 1]))
   assert spaces.observation_specs(half)['observation'].low is None
 
