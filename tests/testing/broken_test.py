@@ -75,4 +75,4 @@ def test_unknown_component_is_one_clear_error():
       env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True,
       check=False, timeout=120)
   assert result.returncode != 0
-  assert 'core.rssm' in result.stdout + result.stderr
+  assert 'did you mean rssm?' in result.stdout + result.stderr
