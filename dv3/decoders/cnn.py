@@ -110,7 +110,8 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
         x, self.obs_spec[0][1].shape[:2]), tf.float32))
     depths = [images.channels(spec) for _, spec in self.obs_spec]
     return {
-        key: distributions.Image(tf.reshape(part, [*lead, *spec.shape]))
+        key: distributions.Image(
+            tf.reshape(part, [*lead, *spec.shape]), len(spec.shape))
         for (key, spec), part in zip(
             self.obs_spec, tf.split(x, depths, -1), strict=True)}
 

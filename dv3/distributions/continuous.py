@@ -54,11 +54,12 @@ class Image(SquaredError):
   """A squared error for images: the mean is in [0, 1], targets are uint8.
 
   Args:
-    mean: [*batch, Y, X, ch] in [0, 1].
+    mean: [*batch, Y, X, ch] or [*batch, Y, X] in [0, 1].
+    event_rank: 3, or 2 for images without a channel axis.
   """
 
-  def __init__(self, mean):
-    super().__init__(mean, 3)
+  def __init__(self, mean, event_rank: int = 3):
+    super().__init__(mean, event_rank)
 
   def _log_prob(self, value):
     return super()._log_prob(tf.cast(value, tf.float32) / 255.0)
