@@ -107,7 +107,9 @@ class LocalCollector(interfaces.Collector):
         'is_last': self._is_last, 'is_terminal': self._is_terminal,
         'score': self._score, 'length': self._length,
         'extras': self._extras, 'episodes': self._episodes,
-        'policy': nests.leaves(self._policy_state),
+        # Saved again before the first step, the state is still as loaded.
+        'policy': nests.leaves(self._policy_state) if (
+            self._policy_state is not None) else self._policy_leaves,
         'actions': [
             {k: np.stack([x[k] for x in actions]) for k in self.action_spec}
             if actions else {} for actions in self._actions]}

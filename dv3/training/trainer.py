@@ -187,7 +187,7 @@ def _loop(
       logger.write(collector.env_steps, values)
       logger.flush()
 
-  batch = None
+  batch, begin = None, collector.env_steps
   while collector.env_steps < env_steps and not stop.requested:
     before = collector.env_steps
     with meter.section('collect'):
@@ -217,12 +217,13 @@ def _loop(
               f'open_loop/{key}': value for key, value in videos.items()})
     if clocks['save'].due():
       save()
-  if batch is not None and report.keys:
-    for logger in loggers:
-      logger.write(collector.env_steps, {
-          f'open_loop/{key}': value for key, value in report(batch).items()})
-  log()
-  save()
+  if batch is not None or folder is None or collector.env_steps > begin:
+    if batch is not None and report.keys:
+      for logger in loggers:
+        logger.write(collector.env_steps, {
+            f'open_loop/{key}': value for key, value in report(batch).items()})
+    log()
+    save()
   for logger in loggers:
     logger.close()
   return {

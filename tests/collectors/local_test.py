@@ -114,6 +114,21 @@ def test_resume_is_exact_in_the_middle_of_an_episode(steps):
       np.testing.assert_array_equal(a[key], b[key], key)
 
 
+def test_state_saved_again_right_after_loading_is_the_same():
+  make = lambda: local.LocalCollector(env=recipe(), num_envs=2, seed=5)
+  collector = make()
+  collector.run(Policy(), Sink(), 9)
+  state = collector.state()
+  collector.close()
+  collector = make()
+  collector.load(state)
+  again = collector.state()
+  collector.close()
+  assert len(again['policy']) == len(state['policy']) == 1
+  for a, b in zip(state['policy'], again['policy'], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
 def test_episode_that_does_not_repeat_is_truncated(caplog):
   collector = local.LocalCollector(env=recipe(), num_envs=1, seed=5)
   collector.run(Policy(), Sink(), 5)

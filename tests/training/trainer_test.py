@@ -96,6 +96,16 @@ def test_resumes_with_other_numbers_of_environments_and_a_larger_budget(
   assert steps == sorted(steps)
 
 
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+  trainer.train(**arguments(tmp_path, 30))
+  before = {
+      x: x.stat().st_mtime_ns for x in (tmp_path / 'checkpoints').rglob('*')}
+  result = trainer.train(**arguments(tmp_path, 30))
+  assert result['env_steps'] >= 30
+  assert before == {
+      x: x.stat().st_mtime_ns for x in (tmp_path / 'checkpoints').rglob('*')}
+
+
 def test_dry_run_counts_parameters_and_bytes(tmp_path):
   summary = trainer.train(**{
       **arguments(tmp_path, 90), 'logdir': None, 'dry_run': True})
