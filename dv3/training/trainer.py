@@ -232,7 +232,11 @@ def _loop(
 
 
 def _learn(update, replay, feed, meter, path):
-  """Runs one update and hands its latents and losses back to replay."""
+  """Runs one update and hands its latents and losses back to replay.
+
+  Returns:
+    The batch without the entries that only replay understands.
+  """
   with meter.section('sample'):
     batch = feed.take()
   arrays = {k: v for k, v in batch.items() if k not in ('stepid', 'item')}
@@ -245,7 +249,7 @@ def _learn(update, replay, feed, meter, path):
     replay.update_sampler(batch['item'], {'loss': per_step})
   meter.add({f'loss/{k}': v for k, v in losses.items()})
   meter.add({f'train/{k}': v for k, v in metrics.items()})
-  return batch
+  return arrays
 
 
 def print_summary(summary: dict[str, Any]) -> None:
