@@ -152,8 +152,8 @@ class TruncatedNormal(base.Distribution):
         tf.cast(raw_stddev, tf.float32) / 2.0) + min_stddev
     self._low = (-1.0 - self.loc) / self.scale
     self._high = (1.0 - self.loc) / self.scale
-    self._below = tf.math.ndtr(self._low)
-    self._mass = tf.math.ndtr(self._high) - self._below
+    self._below = _normal_cdf(self._low)
+    self._mass = _normal_cdf(self._high) - self._below
     super().__init__(self.loc, 1, self.loc.shape[-1:], 'TruncatedNormal')
 
   def _log_prob(self, value):
@@ -165,16 +165,16 @@ class TruncatedNormal(base.Distribution):
     return tf.reduce_sum(tf.where(inside, log_prob, -math.inf), -1)
 
   def _entropy(self):
-    density = lambda x: tf.exp(-0.5 * tf.square(x)) / math.sqrt(2 * math.pi)
-    edges = self._low * density(self._low) - self._high * density(self._high)
+    edges = (
+        self._low * _normal_density(self._low)
+        - self._high * _normal_density(self._high))
     return tf.reduce_sum(
         tf.math.log(math.sqrt(2 * math.pi * math.e) * self.scale * self._mass)
         + edges / (2.0 * self._mass), -1)
 
   def _mean(self):
-    density = lambda x: tf.exp(-0.5 * tf.square(x)) / math.sqrt(2 * math.pi)
-    shift = (density(self._low) - density(self._high)) / self._mass
-    return self.loc + self.scale * shift
+    drop = _normal_density(self._low) - _normal_density(self._high)
+    return self.loc + self.scale * drop / self._mass
 
   def _mode(self):
     return self.loc
@@ -270,3 +270,11 @@ class Binary(base.Distribution):
     """Returns 0 or 1 as float32."""
     uniform = rng.uniform(linear.dynamic_shape(self.logit))
     return tf.cast(uniform < tf.sigmoid(self.logit), tf.float32)
+
+
+def _normal_cdf(x):
+  return 0.5 * tf.math.erfc(-x * math.sqrt(0.5))
+
+
+def _normal_density(x):
+  return tf.exp(-0.5 * tf.square(x)) / math.sqrt(2 * math.pi)

@@ -21,6 +21,7 @@ from dv3.training import policy as policy_lib
 from dv3.training import progress as progress_lib
 from dv3.training import run
 from dv3.training import step
+from dv3.transforms import pipeline as pipeline_lib
 
 _FLAGS = {
     'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
@@ -34,6 +35,7 @@ def train(
     *, logdir: str | None, agent: Callable, env: Callable,
     collector: Callable, optimizers: tuple, env_steps: int,
     replayed_steps_per_env_step: float, sampler: Callable | None = None,
+    transforms: tuple = (), prefill_env_steps: int = 0,
     loggers: tuple = (), seed: int = 0, batch_size: int = 16,
     batch_length: int = 64, replay_context: int = 1,
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
@@ -54,11 +56,17 @@ def train(
     env_steps: budget, counted over all environments.
     replayed_steps_per_env_step: the train ratio.
     sampler: factory (capacity) of the replay sampler; uniform by default.
+    transforms: factories that return `types.Recipe`s of what changes steps
+      before they reach replay.
+    prefill_env_steps: env steps with random actions before learning starts;
+      with 0 it starts once replay holds a batch of the policy's own steps.
     loggers: factories (logdir).
     seed: of weights, policy, training and environments.
     batch_size: sequences a batch, over all replicas.
     batch_length: trained steps a sequence, T.
-    replay_context: steps before them whose stored latent starts them, K.
+    replay_context: steps before them whose stored latent starts them, K; with
+      0 sequences start from the core's initial state, and no latents are
+      stored.
     replay_capacity: steps that replay holds at most.
     replay_chunk_steps: steps a file of replay holds.
     online_queue: whether fresh sequences are trained on first.
@@ -93,7 +101,7 @@ def train(
       agent_.build()
     specs = {
         **collector_.obs_spec, **collector_.action_spec, **_FLAGS,
-        **agent_.latent_spec}
+        **(agent_.latent_spec if replay_context else {})}
     # Resets are stored too: a little more than the budget's steps.
     capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
     summary = summarize(
@@ -120,7 +128,10 @@ def train(
           agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
     return _loop(
         path=path, update=update, collector=collector_, replay=replay,
-        policy=policy_lib.Policy(agent_, seed=seed),
+        pipeline=pipeline_lib.Pipeline(
+            [factory().build() for factory in transforms], replay.add),
+        policy=policy_lib.Policy(
+            agent_, seed=seed, random_steps=prefill_env_steps),
         loggers=[factory(logdir=logdir) for factory in loggers],
         report=open_loop.OpenLoop(agent_, seed=seed),
         feed=run.Feed(replay, batch_size),
@@ -128,6 +139,7 @@ def train(
         checkpoints=checkpoints_lib.Checkpoints(
             path / 'checkpoints', keep=keep_checkpoints),
         env_steps=env_steps, warm_items=batch_size * batch_length,
+        prefill_env_steps=prefill_env_steps,
         save_every_seconds=save_every_seconds,
         log_every_seconds=log_every_seconds,
         video_every_seconds=video_every_seconds,
@@ -152,13 +164,14 @@ def summarize(
 
 
 def _loop(
-    *, path, update, collector, replay, policy, loggers, report, feed, credit,
-    checkpoints, env_steps, warm_items, save_every_seconds, log_every_seconds,
-    video_every_seconds, config_text, on_built):
+    *, path, update, collector, replay, pipeline, policy, loggers, report, feed,
+    credit, checkpoints, env_steps, warm_items, prefill_env_steps,
+    save_every_seconds, log_every_seconds, video_every_seconds, config_text,
+    on_built):
   """Runs until the budget is spent or a signal asks to stop."""
   parts = {
       'update': update, 'replay': replay, 'collector': collector,
-      'feed': feed, 'credit': credit}
+      'pipeline': pipeline, 'feed': feed, 'credit': credit}
   folder = checkpoints.latest()
   if folder is not None:
     run.restore(folder, **parts)
@@ -191,13 +204,13 @@ def _loop(
   while collector.env_steps < env_steps and not stop.requested:
     before = collector.env_steps
     with meter.section('collect'):
-      episodes = collector.run(policy, replay.add, 1)
+      episodes = collector.run(policy, pipeline, 1)
     for episode in episodes:
       meter.episode(episode)
       progress.episode(episode)
       for logger in loggers:
         logger.episode(episode)
-    if len(replay) >= warm_items:
+    if len(replay) >= warm_items and collector.env_steps >= prefill_env_steps:
       credit.earn(collector.env_steps - before)
     while credit.spend() and not stop.requested:
       batch = _learn(update, replay, feed, meter, path)
@@ -245,7 +258,8 @@ def _learn(update, replay, feed, meter, path):
   feed.settle()
   run.check_finite(losses, metrics, batch, update, path)
   with meter.section('write_back'):
-    replay.write_latents(batch['stepid'], entries)
+    replay.write_latents(batch['stepid'], {
+        k: v for k, v in entries.items() if k in replay.specs})
     replay.update_sampler(batch['item'], {'loss': per_step})
   meter.add({f'loss/{k}': v for k, v in losses.items()})
   meter.add({f'train/{k}': v for k, v in metrics.items()})
