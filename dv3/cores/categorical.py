@@ -110,8 +110,9 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
+    weights = self.weights()
     inputs = self.project(tokens, prev_action, is_first)
-    return self.filter_step(self.weights(), inputs, state, rng)
+    return self.filter_step(weights, inputs, state, rng)
 
   def imagine(self, policy, state, horizon, rng):
     """See `interfaces.Core.imagine`."""
