@@ -406,3 +406,19 @@ class Logger(Component):
 
   def close(self) -> None:
     """Flushes and releases files."""
+
+
+class Scaling(Component):
+  """How a configuration for one replica becomes one for several.
+
+    scale = scaling(replicas)
+
+  The trainer asks once it knows the number of replicas, and multiplies batch
+  size, number of environments and learning rates.
+  """
+
+  CONSTRUCTOR = ()
+
+  @required
+  def __call__(self, replicas: int):
+    """Returns the `types.Scale` for a number of replicas."""

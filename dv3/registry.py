@@ -31,7 +31,7 @@ from dv3 import signatures
 KINDS = (
     'encoder', 'decoder', 'core', 'head', 'loss', 'balancer', 'optimizer',
     'normalizer', 'sampler', 'transform', 'exploration', 'env', 'collector',
-    'logger',
+    'logger', 'scaling',
 )
 
 RECIPE_KINDS = ('env', 'transform')
@@ -81,6 +81,7 @@ TABLE = {
     'sampler.prioritized': 'dv3.samplers.prioritized',
     'sampler.recency': 'dv3.samplers.recency',
     'sampler.uniform': 'dv3.samplers.uniform',
+    'scaling.sqrt': 'dv3.scaling.sqrt',
     'transform.tanh_reward': 'dv3.transforms.tanh_reward',
     'env.memory': 'dv3.envs.memory',
     'env.gridworld': 'dv3.envs.gridworld',

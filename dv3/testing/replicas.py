@@ -46,9 +46,8 @@ def report(cases, timeout_seconds: int = 600) -> dict[str, str]:
   return json.loads(result.stdout.splitlines()[-1])
 
 
-def problem(kind: str, name: str, kwargs) -> str:
+def problem(strategy, kind: str, name: str, kwargs) -> str:
   """Takes two updates with other data on each replica; says what is wrong."""
-  strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
   with strategy.scope():
     part, run = model_checks.subject(kind, name, kwargs)
 
@@ -86,10 +85,12 @@ def main():
       tf.config.list_physical_devices('CPU')[0],
       [tf.config.LogicalDeviceConfiguration()] * 2)
   registry.load_plugins(asked['plugins'])
+  # One for all cases: each would number its collective operations from 0.
+  strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
   result = {}
   for kind, name, kwargs in asked['cases']:
     try:
-      result[f'{kind}.{name}'] = problem(kind, name, kwargs)
+      result[f'{kind}.{name}'] = problem(strategy, kind, name, kwargs)
     except Exception as error:  # noqa: BLE001 - goes into the report
       result[f'{kind}.{name}'] = f'{type(error).__name__}: {error}'
   print(json.dumps(result))

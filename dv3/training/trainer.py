@@ -40,9 +40,10 @@ def train(
     batch_length: int = 64, replay_context: int = 1,
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
     online_queue: bool = True, distribution: str = 'single',
-    replicas: int = 0, jit_compile: bool | None = None,
-    save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
-    video_every_seconds: float = 300.0, keep_checkpoints: int = 2,
+    replicas: int = 0, scaling: Callable | None = None,
+    jit_compile: bool | None = None, save_every_seconds: float = 60.0,
+    log_every_seconds: float = 30.0, video_every_seconds: float = 300.0,
+    keep_checkpoints: int = 2,
     config_text: str = '', on_built: Callable | None = None,
     dry_run: bool = False) -> dict[str, Any]:
   """Trains an agent, or goes on with what `logdir` holds.
@@ -72,6 +73,8 @@ def train(
     online_queue: whether fresh sequences are trained on first.
     distribution: see `distribution.make_strategy`.
     replicas: likewise.
+    scaling: factory of the rule that multiplies batch size, environments and
+      learning rates by the number of replicas; None leaves them.
     jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
       and on the CPU where no images are observed (there TensorFlow's own
       convolutions are several times faster; docs/architecture.md).
@@ -93,7 +96,13 @@ def train(
   strategy = distribution_lib.make_strategy(distribution, replicas)
   run.seed_everything(seed)
   recipe = env()
+  scale = types.Scale()
+  if scaling is not None:
+    scale = scaling()(strategy.num_replicas_in_sync)
+    batch_size *= scale.batch
   collector_ = collector(env=recipe, seed=seed)
+  if scale.environments > 1:
+    collector_.resize(collector_.num_envs * scale.environments)
   try:
     with strategy.scope():
       agent_ = agent(
@@ -125,7 +134,8 @@ def train(
           spec.is_image for spec in collector_.obs_spec.values())
     with strategy.scope():
       update = step.Update(
-          agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
+          agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
+          rate=_rate(scale, env_steps * summary['updates_per_env_step']))
     return _loop(
         path=path, update=update, collector=collector_, replay=replay,
         pipeline=pipeline_lib.Pipeline(
@@ -146,6 +156,14 @@ def train(
         config_text=config_text, on_built=on_built)
   finally:
     collector_.close()
+
+
+def _rate(scale, updates):
+  """Returns what `Update` takes of a scale, for so many updates in all."""
+  if scale == types.Scale():
+    return None
+  return (
+      scale.learning_rate, scale.priming, int(scale.priming_share * updates))
 
 
 def summarize(
