@@ -22,7 +22,8 @@ from dv3.training import progress as progress_lib
 from dv3.training import run
 from dv3.training import step
 
-_FLAGS = {
+# The entries of every time step besides observations, actions and latents.
+FLAGS = {
     'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
     'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
 
@@ -92,7 +93,7 @@ def train(
           obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
       agent_.build()
     specs = {
-        **collector_.obs_spec, **collector_.action_spec, **_FLAGS,
+        **collector_.obs_spec, **collector_.action_spec, **FLAGS,
         **agent_.latent_spec}
     # Resets are stored too: a little more than the budget's steps.
     capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
@@ -112,12 +113,8 @@ def train(
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
         online=online_queue, seed=seed, directory=path / 'replay',
         workers=collector_.num_envs, batch_size=batch_size)
-    if jit_compile is None:
-      jit_compile = distribution_lib.has_gpu() or not any(
-          spec.is_image for spec in collector_.obs_spec.values())
-    with strategy.scope():
-      update = step.Update(
-          agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
+    update = step.make_update(
+        agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
     return _loop(
         path=path, update=update, collector=collector_, replay=replay,
         policy=policy_lib.Policy(agent_, seed=seed),
