@@ -39,6 +39,11 @@ class Policy:
         np.asarray(is_first, bool), state, np.int64(call_index))
     return _to_numpy(actions), _to_numpy(entries), _to_numpy(state)
 
+  @property
+  def trace_count(self) -> int:
+    """How often the step was traced: once for each number of environments."""
+    return self._step.experimental_get_tracing_count()
+
   def _trace(self, obs, is_first, state, call_index):
     rng = distributions.Rng(self._seed).fold('policy').fold(call_index)
     return self._agent.policy(obs, is_first, state, rng, mode=self._mode)

@@ -95,6 +95,14 @@ class Update(tf.Module):
     """Runs one update on scattered batches; results stay on the device."""
     return self._step(batch)
 
+  def replica_step(self, batch):
+    """The whole update of one replica, uncompiled, for `dv3-export`.
+
+    Returns:
+      ((losses, metrics), (entries, per_step)) as tensors.
+    """
+    return self._replica(batch)
+
   def loss_and_gradients(self, batch, update, replica=0):
     """Computes loss and gradients of one replica, uncompiled.
 
