@@ -41,11 +41,12 @@ def measure(
   for number in range(warmup):
     run(update, batches[number % len(batches)])
     gemm.run()
-  seconds = []
+  seconds, cpu_seconds = [], []
   for number in range(repeats):
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     run(update, batches[number % len(batches)])
     seconds.append(time.perf_counter() - begin)
+    cpu_seconds.append(time.process_time() - cpu_begin)
     gemm.run()
   size = workload.settings['batch_size']
   length = workload.settings['batch_length']
@@ -55,6 +56,7 @@ def measure(
   result = {
       'seconds': median,
       'seconds_best': float(np.min(seconds)),
+      'cpu_seconds': float(np.median(cpu_seconds)),
       'gflop': gflop,
       'ceiling_gflops': gemm.gflops,
       'share_of_ceiling': gflop / median / gemm.gflops,

@@ -103,8 +103,9 @@ def _update():
       gemm_size=_GEMM_SIZE.value, executed=_EXECUTED.value)
   if _PROFILE.value:
     from dv3.benchmarking import profile
-    result['profile_seconds'] = profile.measure(
-        workload, repeats=_REPEATS.value)
+    found = profile.measure(workload, repeats=_REPEATS.value)
+    result['profile_seconds'] = found['wall']
+    result['profile_cpu_seconds'] = found['cpu']
   return result
 
 

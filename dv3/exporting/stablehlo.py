@@ -141,7 +141,7 @@ def flat(name: str, nest) -> list[tuple[str, Any]]:
   if isinstance(nest, dict):
     items = [(key, nest[key]) for key in sorted(nest)]
   elif isinstance(nest, tuple) and hasattr(nest, '_fields'):
-    items = list(nest._asdict().items())
+    items = list(zip(nest._fields, nest, strict=True))  # pyright: ignore
   elif isinstance(nest, tuple | list):
     items = list(enumerate(nest))
   else:
