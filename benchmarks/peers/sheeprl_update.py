@@ -52,6 +52,7 @@ def main():
     original(*args, **kwargs)
     seconds.append(time.perf_counter() - begin)
     first.append(time.time() - BEGIN)
+    print(f'update {len(seconds)}: {seconds[-1]:.2f} s', file=sys.stderr)
     if len(seconds) > repeats + 1:
       raise Done
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dv3.benchmarking import environments
 from dv3.benchmarking import machine
 from dv3.benchmarking import workload as workload_lib
 from dv3.training import distribution
@@ -58,7 +59,7 @@ def measure(
     What `dv3-bench act --json` prints.
   """
   agent = workload_lib.make_agent(workload, distribution.make_strategy())
-  own = configured_envs(workload)
+  own = environments.configured_envs()
   rates, first = {}, {}
   for count in sorted({own, *num_envs}):
     policy = policy_lib.Policy(agent, seed=workload.settings['seed'])
@@ -101,12 +102,3 @@ class _Play:
           obs, is_first, self._state, self._calls)
       self._calls += 1
     return (time.perf_counter() - begin) / steps
-
-
-def configured_envs(workload) -> int:
-  """Returns the number of environments that the collector would step."""
-  import gin
-  try:
-    return int(gin.query_parameter('collector.local.num_envs'))
-  except (ValueError, TypeError):
-    return 1  # The collector's default, or another one's choice.

@@ -26,9 +26,8 @@ def measure(
   Raises:
     UserError: if the environment cannot be built.
   """
-  from dv3.benchmarking import act
   recipe = gin.get_bindings('dv3.train')['env']()
-  own = act.configured_envs(None)
+  own = configured_envs()
   rates = {}
   for count in sorted({own, *num_envs}):
     collector = local.LocalCollector(env=recipe, num_envs=count)
@@ -48,6 +47,14 @@ def measure(
           str(count): x for count, x in median.items()},
       'all_env_steps_per_second': {
           str(count): x for count, x in rates.items()}}
+
+
+def configured_envs() -> int:
+  """Returns how many environments the configured collector would step."""
+  try:
+    return int(gin.query_parameter('collector.local.num_envs'))
+  except (ValueError, TypeError):
+    return 1  # The collector's default, or another one's choice.
 
 
 def _rate(collector, policy, seconds: float) -> float:

@@ -60,8 +60,6 @@ def measure(
   written = [_rate(
       lambda: replay.write_latents(batch['stepid'], latents), seconds)
       for _ in range(repeats)] if latents else []
-  # What a copy of the same bytes would take, from memory and into a cache
-  # that holds one batch at most.
   bytes_each = sum(
       x.nbytes for name, x in batch.items()
       if name not in ('item', 'stepid')) / size

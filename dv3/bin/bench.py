@@ -54,20 +54,20 @@ _GEMM_SIZE = flags.DEFINE_integer(
     'gemm_size', 2048, 'Rows of the matrix product that gives the ceiling.',
     lower_bound=1)
 
-COMMANDS = ('update', 'act', 'replay', 'loop', 'environments')
-
-
 def main(argv: Sequence[str]) -> None:
   """Runs one measurement."""
   command, *rest = argv[1:] or ['']
-  if rest or command not in COMMANDS:
-    near = nearest.hint(command, COMMANDS, 'commands') if command else (
-        f'dv3-bench {"|".join(COMMANDS)}')
+  commands = {
+      'update': _update, 'act': _act, 'replay': _replay, 'loop': _loop,
+      'environments': _environments}
+  if rest or command not in commands:
+    near = nearest.hint(command, commands, 'commands') if command else (
+        f'say dv3-bench {"|".join(commands)}')
     raise errors.UserError(
         f'there is no measurement {" ".join(argv[1:])!r}; {near}')
   if _SWEEP.value and command != 'update':
     raise errors.UserError('--sweep belongs to dv3-bench update')
-  result = _sweep() if _SWEEP.value else globals()[f'_{command}']()
+  result = _sweep() if _SWEEP.value else commands[command]()
   if not _JSON.value:
     _show(result)
   print(json.dumps(result), flush=True)
@@ -87,16 +87,16 @@ def _parse() -> None:
     config.parse(FLAGS.gin_file, params, FLAGS.plugin)
 
 
-def _workload(observations: str | None = None):
-  """Returns the workload of the flags."""
+def _workload(observations: str | None):
+  """Returns the workload of the flags with these observations."""
   _parse()
   from dv3.benchmarking import workload
-  return workload.make(observations or _OBSERVATIONS.value, _ACTIONS.value)
+  return workload.make(observations, _ACTIONS.value)
 
 
 def _update():
   """Measures updates."""
-  workload = _workload()
+  workload = _workload(_OBSERVATIONS.value)
   from dv3.benchmarking import update
   result = update.measure(
       workload, repeats=_REPEATS.value, warmup=_WARMUP.value,
@@ -111,7 +111,7 @@ def _update():
 
 def _act():
   """Measures acting."""
-  workload = _workload()
+  workload = _workload(_OBSERVATIONS.value)
   from dv3.benchmarking import act
   return act.measure(
       workload, repeats=_REPEATS.value, seconds=_SECONDS.value)
@@ -120,8 +120,6 @@ def _act():
 def _replay():
   """Measures replay."""
   chosen = _OBSERVATIONS.value or '64x64x3'
-  if chosen == 'task':
-    FLAGS.observations = None
   workload = _workload(None if chosen == 'task' else chosen)
   from dv3.benchmarking import replay
   agent = workload.settings['agent'](
