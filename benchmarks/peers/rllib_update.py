@@ -68,7 +68,6 @@ def main():
       '__env__': (observation, gymnasium.spaces.Discrete(actions)),
       '__env_single__': (observation, gymnasium.spaces.Discrete(actions)),
       'default_policy': (observation, gymnasium.spaces.Discrete(actions))})
-  learner.build()
   learner.metrics = Plain()
   rng = np.random.default_rng(0)
   chosen = rng.integers(0, actions, (SIZE, LENGTH))
