@@ -92,6 +92,13 @@ class Agent(tf.Module):
     slow_rate: share of the new critic in its slow copy, each update.
     slow_every: updates between updates of the slow copy.
     slow_target: whether lambda-returns bootstrap from the slow critic.
+    hard_continue: whether imagination thresholds the predicted probability to
+      continue at one half, as in the 2023 form.
+    true_first_continue: whether imagination starts with the true flag of the
+      start state in place of the prediction.
+    imagination_gradient: whether imagined trajectories carry gradients to the
+      actor. None means as the losses ask; False saves what a backward pass
+      would have to store.
     compute_dtype: 'float32' or 'bfloat16'; variables, norms, logits, losses,
       returns and KL are float32 with both.
 
@@ -107,7 +114,10 @@ class Agent(tf.Module):
       balancer: Callable | None = None, imagination_horizon: int = 15,
       discount_horizon: float = 333.0, discounted_continue: bool = True,
       lambda_: float = 0.95, slow_rate: float = 0.02, slow_every: int = 1,
-      slow_target: bool = False, compute_dtype: str = 'float32'):
+      slow_target: bool = False, hard_continue: bool = False,
+      true_first_continue: bool = False,
+      imagination_gradient: bool | None = None,
+      compute_dtype: str = 'float32'):
     super().__init__(name='agent')
     if compute_dtype not in ('float32', 'bfloat16'):
       raise errors.UserError(
@@ -125,6 +135,9 @@ class Agent(tf.Module):
     self.discounted_continue = discounted_continue
     self.lambda_ = lambda_
     self.slow_target = slow_target
+    self.hard_continue = hard_continue
+    self.true_first_continue = true_first_continue
+    self.imagination_gradient = imagination_gradient
     self.encoder = pick(encoder, 'encoder', 'dict')(
         obs_spec=obs_spec, **dtype)
     self.core = pick(core, 'core', 'rssm')(
@@ -163,6 +176,14 @@ class Agent(tf.Module):
       loss.build(self.parts)
       names += loss.names(self.parts)
     self.balancer.build(names)
+    asking = [x.name for x in self.losses if x.imagination_gradient]
+    if self.imagination_gradient is None:
+      self.imagination_gradient = bool(asking)
+    elif asking and not self.imagination_gradient:
+      raise errors.UserError(
+          f'loss {asking[0]} differentiates through imagination, which '
+          'Agent.imagination_gradient = False forbids; remove that binding or '
+          'choose loss.actor_reinforce')
 
   def variables_of(self, part: str) -> list[tf.Variable]:
     """Returns the trained variables of one of `PARTS`."""
@@ -235,11 +256,22 @@ class Agent(tf.Module):
     return self.core.initial(linear.dynamic_shape(batch['reward'])[0])
 
   def imagine(self, context, rng) -> losses_lib.Imagined:
-    """Dreams from every state of a filtered batch, without gradients."""
+    """Dreams from every state of a filtered batch.
+
+    Starts never carry gradients. With `imagination_gradient` the rest does:
+    actions are reparametrised (numbers) or straight-through (classes), and the
+    actor sees features without gradients.
+    """
     stop = lambda nest: tf.nest.map_structure(tf.stop_gradient, nest)
+    keep = (lambda nest: nest) if self.imagination_gradient else stop
     length = context.reward.shape[1]
     rng = rng.fold('imagine').rows(length)
-    choose = lambda features, rng: rng.sample(self.actor(features))
+    def choose(features, rng):
+      dist = self.actor(stop(features))
+      action = rng.sample(dist)
+      return dist.straight_through(action) if (
+          self.imagination_gradient and hasattr(dist, 'straight_through')
+      ) else action
     dream, action, state = self.core.imagine(
         choose, stop(self.core.starts(context.latents)),
         self.imagination_horizon, rng)
@@ -247,13 +279,12 @@ class Agent(tf.Module):
         self.core.features(state),
         rng.fold('action').at(self.imagination_horizon))
     first = base.flat(stop(context.features))
-    features = {
+    features = keep({
         name: tf.concat([first[name][:, None], value], 1)
-        for name, value in self.core.features(dream).items()}
-    features = stop(features)
+        for name, value in self.core.features(dream).items()})
     discount = 1.0 if self.discounted_continue else self.discount
     reward = self.reward(features).mean()
-    continuation = self.continuation(features).mean()
+    continuation = self._continuation(context, features)
     weight = tf.math.cumprod(discount * continuation, 1) / discount
     slow_value = self.slow_critic(features).mean()
     value = slow_value if self.slow_target else self.critic(features).mean()
@@ -261,11 +292,21 @@ class Agent(tf.Module):
         reward, continuation * discount,
         tf.fill(tf.shape(reward), self.lambda_), value)
     return losses_lib.Imagined(
-        features=features, action=stop(tf.concat([action, last[:, None]], 1)),
-        **stop({
+        features=features, action=keep(tf.concat([action, last[:, None]], 1)),
+        **keep({
             'reward': reward, 'continuation': continuation, 'weight': weight,
             'value': value, 'slow_value': slow_value, 'returns': returns}),
         discount=discount)
+
+  def _continuation(self, context, features):
+    """Returns the probability to continue at imagined states [N, H + 1]."""
+    dist = self.continuation(features)
+    result = dist.mode() if self.hard_continue else dist.mean()
+    if self.true_first_continue:
+      first = 1.0 - tf.cast(context.is_terminal, tf.float32)
+      first *= self.discount if self.discounted_continue else 1.0
+      result = tf.concat([tf.reshape(first, [-1, 1]), result[:, 1:]], 1)
+    return result
 
   def loss(self, batch, rng):
     """Computes the training loss of one batch.
@@ -284,8 +325,7 @@ class Agent(tf.Module):
     self._collect('model', context, losses, metrics)
     per_step = tf.add_n(list(losses.values()))
     if any(loss.PHASE == 'behavior' for loss in self.losses):
-      context = context._replace(imagined=self.imagine(context, rng))
-      self._collect('behavior', context, losses, metrics)
+      self._behave(context, rng, losses, metrics)
     means = {name: tf.reduce_mean(x) for name, x in losses.items()}
     total, weighing = self.balancer(means)
     metrics.update(weighing)
@@ -295,6 +335,34 @@ class Agent(tf.Module):
         entries={f'latent/{k}': tf.stop_gradient(x) if x.dtype.is_floating
                  else x for k, x in entries.items()},
         per_step=tf.stop_gradient(per_step))
+
+  def _behave(self, context, rng, losses, metrics):
+    """Dreams, and adds the losses on dreams."""
+    if not self.imagination_gradient:
+      context = context._replace(imagined=self.imagine(context, rng))
+      self._collect('behavior', context, losses, metrics)
+      return
+    actor = self.variables_of('actor')
+    with tf.GradientTape(
+        persistent=True, watch_accessed_variables=False) as tape:
+      tape.watch(actor)
+      context = context._replace(imagined=self.imagine(context, rng))
+      values = {}
+      self._collect('behavior', context, values, metrics)
+      through = {
+          name: tf.reduce_mean(values[name]) for loss in self.losses
+          if loss.imagination_gradient for name in loss.names(self.parts)}
+    for name, mean in through.items():
+      # A path through dynamics, reward and critic must train none of them, so
+      # the loss becomes a constant that has the actor's gradient alone.
+      gradients = tape.gradient(
+          mean, actor, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+      linear_part = tf.add_n([
+          tf.reduce_sum(tf.stop_gradient(g) * v)
+          for g, v in zip(gradients, actor, strict=True)])
+      values[name] = tf.stop_gradient(values[name]) + (
+          linear_part - tf.stop_gradient(linear_part))
+    losses.update(values)
 
   def _collect(self, phase, context, losses, metrics):
     """Adds the losses of a phase, checking names and shapes."""

@@ -190,10 +190,14 @@ class Loss(Component):
     PHASE: 'model' for losses on the replayed sequence, 'behavior' for losses
       that need imagined trajectories.
     NAMES: the names of its losses, unless they depend on the other parts.
+    imagination_gradient: whether it differentiates through imagined
+      trajectories with respect to the actor. The agent then imagines with
+      gradients, and lets those of this loss reach the actor's variables only.
   """
 
   PHASE: str = 'model'
   NAMES: tuple[str, ...] = ()
+  imagination_gradient: bool = False
 
   def build(self, parts) -> None:
     """Makes the loss's own variables; most losses have none.
@@ -273,6 +277,12 @@ class Sampler(Component):
   def sample(self, count: int, rng):
     """Returns [count] int64 items, drawn with replacement."""
 
+  def mark_ends(self, items) -> None:
+    """Learns which added sequences [n] end with an episode; default: nothing.
+
+    It is called right after `add`, with some of its items.
+    """
+
   def update(self, items, signals, ends) -> None:
     """Takes in what an update said about trained items; default: nothing.
 
@@ -299,12 +309,29 @@ class Sampler(Component):
 class Transform(Component):
   """Changes the steps of an episode before they reach replay; host side.
 
-    for step in transform(step): replay.add(step, worker)
+    for step in transform(step, worker): replay.add(step, worker)
+
+  One object serves all workers. A transform may hold steps back, for example
+  until their episode ends; what it holds is its state.
   """
+
+  CONSTRUCTOR = ()
 
   @required
   def __call__(self, step: dict[str, Any], worker: int) -> list[dict[str, Any]]:
-    """Takes one step of one worker; returns the steps that are now ready."""
+    """Takes one step of one worker; returns the steps that are now ready.
+
+    Args:
+      step: {name: [...]} of one step, with 'reward' and the flags.
+      worker: number of the environment.
+    """
+
+  def state(self) -> dict[str, Any]:
+    """Returns what must survive, a nest of arrays; nothing by default."""
+    return {}
+
+  def load(self, state: dict[str, Any]) -> None:
+    """Restores `state()` in a new transform."""
 
 
 class Env(Component):
@@ -379,3 +406,19 @@ class Logger(Component):
 
   def close(self) -> None:
     """Flushes and releases files."""
+
+
+class Scaling(Component):
+  """How a configuration for one replica becomes one for several.
+
+    scale = scaling(replicas)
+
+  The trainer asks once it knows the number of replicas, and multiplies batch
+  size, number of environments and learning rates.
+  """
+
+  CONSTRUCTOR = ()
+
+  @required
+  def __call__(self, replicas: int):
+    """Returns the `types.Scale` for a number of replicas."""

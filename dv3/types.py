@@ -109,6 +109,25 @@ class Recipe(NamedTuple):
     return registry.get(self.kind, self.name)(**{**self.kwargs, **extra})
 
 
+class Scale(NamedTuple):
+  """Factors for several replicas; see `interfaces.Scaling`.
+
+  Attributes:
+    batch: of the batch size, over all replicas together.
+    environments: of the number of environments.
+    learning_rate: of every learning rate, once the priming is over.
+    priming: of every learning rate at first.
+    priming_share: share of all updates until the full factor; it is reached
+      along a straight line over the last fifth of the priming.
+  """
+
+  batch: int = 1
+  environments: int = 1
+  learning_rate: float = 1.0
+  priming: float = 1.0
+  priming_share: float = 0.0
+
+
 class Episode(NamedTuple):
   """One finished episode.
 

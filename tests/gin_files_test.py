@@ -11,8 +11,13 @@ from dv3 import registry
 from dv3.config import files
 
 KINDS = ('size', 'task', 'variant', 'dist')
-NEEDED = {'size': 'size/1m.gin', 'task': 'task/cartpole.gin'}
-BASE = 'dreamerv3.gin'
+TASK = 'task/cartpole.gin'
+SIZES = {  # One of each base, where the base itself does not choose.
+    'dreamerv3.gin': 'size/1m.gin', 'dreamerv3_v1.gin': 'size/v1_xs.gin',
+    'dreamerv2.gin': None}
+OF_ONE_BASE = {
+    'variant/rllib_gru.gin': 'dreamerv3_v1.gin',
+    'variant/dreamerv2_dmc.gin': 'dreamerv2.gin'}
 
 
 @pytest.fixture(autouse=True)
@@ -25,29 +30,36 @@ def kind_of(name):
   return os.path.dirname(name)
 
 
-def of_our_base(name):
-  """Leaves out the files that belong to another base."""
-  return not os.path.basename(name).startswith(('v1_', 'dreamerv2'))
+def bases_of(name):
+  """Returns the bases that a file is for: tasks and dist serve all."""
+  if kind_of(name) in ('task', 'dist'):
+    return list(SIZES)
+  v1 = os.path.basename(name).startswith('v1_')
+  default = 'dreamerv3_v1.gin' if v1 else 'dreamerv3.gin'
+  return [OF_ONE_BASE.get(name, default)]
 
 
-def parse(*names):
+def parse(base, *names):
   """Parses the base, what every run needs, then the files in this order."""
-  chosen = {kind_of(name) for name in names}
-  filling = [n for kind, n in NEEDED.items() if kind not in chosen]
-  return config.parse([BASE, *filling, *names])
+  kinds = {kind_of(name) for name in names}
+  filling = [] if 'size' in kinds or not SIZES[base] else [SIZES[base]]
+  filling += [] if 'task' in kinds else [TASK]
+  return config.parse([base, *filling, *names])
 
 
-NAMES = [
-    n for n in files.shipped_names() if kind_of(n) in KINDS and of_our_base(n)]
+NAMES = [n for n in files.shipped_names() if kind_of(n) in KINDS]
+CASES = [(base, name) for name in NAMES for base in bases_of(name)]
 PRESETS = [n for n in files.shipped_names() if kind_of(n) == 'preset']
 PAIRS = [
-    (a, b) for a, b in itertools.combinations(NAMES, 2)
+    (base, a, b) for base in SIZES
+    for a, b in itertools.combinations(
+        [n for n in NAMES if base in bases_of(n)], 2)
     if kind_of(a) != kind_of(b)]
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_parses_with_the_base(name):
-  assert parse(name).text
+@pytest.mark.parametrize('base, name', CASES)
+def test_parses_with_its_bases(base, name):
+  assert parse(base, name).text
 
 
 @pytest.mark.parametrize('name', PRESETS)
@@ -56,9 +68,9 @@ def test_preset_is_complete(name):
 
 
 def test_kinds_commute():
-  for first, second in PAIRS:
-    assert parse(first, second).text == parse(second, first).text, (
-        first, second)
+  for base, first, second in PAIRS:
+    assert parse(base, first, second).text == parse(
+        base, second, first).text, (base, first, second)
 
 
 @pytest.mark.parametrize('key', sorted(registry.TABLE))

@@ -160,9 +160,9 @@ def make_update(workload: Workload) -> step.Update:
 
 def specs(workload: Workload, latent_spec: types.Specs) -> types.Specs:
   """Returns the entries of one step in replay."""
+  stored = latent_spec if workload.settings['replay_context'] else {}
   return {
-      **workload.obs_spec, **workload.action_spec, **trainer.FLAGS,
-      **latent_spec}
+      **workload.obs_spec, **workload.action_spec, **trainer.FLAGS, **stored}
 
 
 def make_replay(

@@ -12,10 +12,18 @@ import os
 import sys
 import tempfile
 
+from absl import logging
+
 
 def install() -> None:
-  """Silences stderr while TensorFlow is imported, whenever that will be."""
+  """Silences stderr while TensorFlow is imported, whenever that will be.
+
+  What TensorFlow itself logs below a warning stays away later, too.
+  """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  logging.get_absl_handler().addFilter(
+      lambda record: record.levelno >= logging.converter.STANDARD_WARNING
+      or f'{os.sep}tensorflow{os.sep}' not in record.pathname)
   if 'tensorflow' not in sys.modules:
     sys.meta_path.insert(0, _Finder())
 

@@ -40,9 +40,13 @@ class LocalCollector(interfaces.Collector):
   def __init__(self, *, env: types.Recipe, seed: int = 0, num_envs: int = 1):
     self._recipe = env
     self._seed = seed
-    self.num_envs = num_envs
     self._obs_space, self._action_space, self.obs_spec, self.action_spec = (
         worker.probe(env))
+    self.resize(num_envs)
+
+  def resize(self, num_envs: int) -> None:
+    """Sets the number of environments, before the first step."""
+    self.num_envs = num_envs
     self._envs: vector.AsyncVectorEnv | None = None
     self._policy_leaves: list[np.ndarray] | None = None
     self._policy_state: Any = None

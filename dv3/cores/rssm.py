@@ -6,41 +6,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dv3 import distributions
-from dv3 import interfaces
 from dv3 import registry
-from dv3 import types
-from dv3.cores import base
+from dv3.cores import categorical
 from dv3.nets import linear
 from dv3.nets import mlp
-
-
-class State(NamedTuple):
-  """What the RSSM carries from step to step.
-
-  Attributes:
-    deter: [B, D] float32, the recurrent state.
-    stoch: [B, S, C] float32, one-hot.
-  """
-
-  deter: tf.Tensor
-  stoch: tf.Tensor
-
-
-class Latents(NamedTuple):
-  """What the RSSM says about each step.
-
-  Attributes:
-    deter: [..., D] float32.
-    stoch: [..., S, C] float32, a one-hot sample with the gradient of the
-      probabilities (straight-through).
-    logits: [..., S, C] float32 before the uniform mix, of the posterior after
-      `observe`, of the prior after `imagine`.
-  """
-
-  deter: tf.Tensor
-  stoch: tf.Tensor
-  logits: tf.Tensor
 
 
 class _Weights(NamedTuple):
@@ -53,7 +22,7 @@ class _Weights(NamedTuple):
 
 
 @registry.register('core', 'rssm')
-class RSSM(tf.Module, interfaces.Core):
+class RSSM(categorical.CategoricalCore):
   """The RSSM of the 2025 form: block GRU, unimix categorical latents.
 
     x0, x1, x2 = Hidden(deter), Hidden(stoch), Hidden(a / max(1, |a|))
@@ -115,7 +84,7 @@ class RSSM(tf.Module, interfaces.Core):
     self.stoch_in = mlp.Hidden(hidden, name='stoch_in', **kwargs)
     self.action_in = mlp.Hidden(hidden, name='action_in', **kwargs)
     # The kernel of this block layer also holds the rows that every block
-    # shares; they are applied as one dense product, see `_weights`.
+    # shares; they are applied as one dense product, see `weights`.
     self.hidden_block = linear.BlockLinear(deter, blocks, dtype=dtype)
     self.hidden_norm = mlp.norms.make(norm, dtype=dtype)
     self.gates = linear.BlockLinear(3 * deter, blocks, dtype=dtype)
@@ -126,20 +95,6 @@ class RSSM(tf.Module, interfaces.Core):
     self.posterior_mlp = mlp.MLP(posterior_layers - 1, hidden, **kwargs)
     self.posterior_logits = linear.Linear((stoch, classes), dtype=dtype)
     self.built = False
-
-  @property
-  def feature_spec(self) -> dict[str, int]:
-    """The sizes of `deter` and flat `stoch`."""
-    return {'deter': self.deter, 'stoch': self.stoch * self.classes}
-
-  @property
-  def replay_spec(self) -> types.Specs:
-    """One step's entry: deter float32 [D], stoch as class indices [S]."""
-    small = 'uint8' if self.classes <= 256 else 'int32'
-    return {
-        'deter': types.Spec((self.deter,), 'float32'),
-        'stoch': types.Spec(
-            (self.stoch,), small, (self.classes,) * self.stoch)}
 
   def build(self):
     """Makes every variable."""
@@ -162,88 +117,19 @@ class RSSM(tf.Module, interfaces.Core):
 
   def initial(self, batch_size):
     """Returns zeros."""
-    return State(
+    return categorical.State(
         tf.zeros([batch_size, self.deter]),
         tf.zeros([batch_size, self.stoch, self.classes]))
-
-  def observe(self, tokens, prev_action, is_first, state, rng):
-    """See `interfaces.Core.observe`; what needs no state leaves the scan."""
-    weights = self._weights()
-    inputs = self._observe_inputs(tokens, prev_action, is_first)
-    def step(t, inputs, state):
-      token, action, keep = inputs
-      return self._observe_step(
-          weights, token, action, keep, state, rng.at(t))
-    return base.scan(step, inputs, state, tokens.shape[1])
-
-  def observe_step(self, tokens, prev_action, is_first, state, rng):
-    """See `interfaces.Core.observe_step`."""
-    weights = self._weights()
-    token, action, keep = self._observe_inputs(tokens, prev_action, is_first)
-    return self._observe_step(weights, token, action, keep, state, rng)
-
-  def imagine(self, policy, state, horizon, rng):
-    """See `interfaces.Core.imagine`."""
-    weights = self._weights()
-    action_rng, latent_rng = rng.fold('action'), rng.fold('latent')
-    def step(t, inputs, state):
-      del inputs
-      action = policy(self.features(state), action_rng.at(t))
-      latents, state = self._imagine_step(
-          weights, action, state, latent_rng.at(t))
-      return (latents, action), state
-    (latents, actions), state = base.scan(step, (), state, horizon)
-    return latents, actions, state
-
-  def imagine_step(self, action, state, rng):
-    """See `interfaces.Core.imagine_step`."""
-    return self._imagine_step(self._weights(), action, state, rng)
-
-  def features(self, latents) -> dict[str, tf.Tensor]:
-    """Returns deter and flat stoch of Latents or of a State."""
-    stoch = latents.stoch
-    lead = linear.dynamic_shape(stoch)[:-2]
-    return {
-        'deter': latents.deter,
-        'stoch': tf.reshape(stoch, [*lead, self.stoch * self.classes])}
-
-  def kl(self, latents):
-    """Returns KL[sg(posterior) || prior] and KL[posterior || sg(prior)].
-
-    Each is a sum over the groups, in nats, [B, T] float32.
-    """
-    prior = self.prior(latents.deter)
-    stop = tf.stop_gradient
-    dist = lambda logits: distributions.OneHot(logits, self.unimix)
-    return (
-        distributions.kl_divergence(dist(stop(latents.logits)), dist(prior)),
-        distributions.kl_divergence(dist(latents.logits), dist(stop(prior))))
 
   def prior(self, deter):
     """Returns the prior's logits [..., S, C] float32 for deter [..., D]."""
     return tf.cast(self.prior_logits(self.prior_mlp(deter)), tf.float32)
 
-  def starts(self, latents):
-    """Returns the states of Latents [B, T, ...] as State [B * T, ...]."""
-    return base.flat(State(latents.deter, latents.stoch))
-
-  def replay_entry(self, latents) -> dict[str, tf.Tensor]:
-    """Returns deter and the class indices of stoch, as in `replay_spec`."""
-    index = tf.argmax(latents.stoch, -1, tf.int32)
-    return {
-        'deter': tf.cast(latents.deter, tf.float32),
-        'stoch': tf.cast(index, self.replay_spec['stoch'].dtype)}
-
-  def state_from_replay(self, entry):
-    """Returns the State of a replay entry."""
-    stoch = tf.one_hot(tf.cast(entry['stoch'], tf.int32), self.classes)
-    return State(tf.cast(entry['deter'], tf.float32), stoch)
-
   @property
   def _dtype(self):
     return self.gates.compute_dtype
 
-  def _weights(self) -> _Weights:
+  def weights(self) -> _Weights:
     """Cuts and casts the kernels of the scan."""
     if not self.built:
       raise ValueError('core.rssm is not built; call build() first')
@@ -261,14 +147,14 @@ class RSSM(tf.Module, interfaces.Core):
     kernel = tf.transpose(kernel, [1, 0, 2])
     return tf.reshape(kernel, [kernel.shape[0], self.deter])
 
-  def _observe_inputs(self, tokens, prev_action, is_first):
-    """Computes what does not depend on the state, with any leading axes."""
+  def project(self, tokens, prev_action, is_first):
+    """See `CategoricalCore.project`."""
     keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
     action = self._action_part(tf.cast(prev_action, tf.float32) * keep)
     first = self.posterior_first.linear
     kernel = tf.cast(first.kernel, self._dtype)
     kernel = kernel if self.absolute else kernel[self.deter:]
-    token = _dense_product(tf.cast(tokens, self._dtype), kernel)
+    token = linear.dense_product(tf.cast(tokens, self._dtype), kernel)
     token = token + tf.cast(first.bias, self._dtype)
     return token, action, keep
 
@@ -278,11 +164,12 @@ class RSSM(tf.Module, interfaces.Core):
     bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
     kernel = tf.cast(self.hidden_block.kernel, self._dtype)
     kernel = self._dense(kernel[:, size + 2 * self.hidden:])
-    part = _dense_product(self.action_in(action / bound), kernel)
+    part = linear.dense_product(self.action_in(action / bound), kernel)
     return part + tf.cast(self.hidden_block.bias, self._dtype)
 
-  def _observe_step(self, weights, token, action, keep, state, rng):
-    """One filtering step on the results of `_observe_inputs`."""
+  def filter_step(self, weights, inputs, state, rng):
+    """See `CategoricalCore.filter_step`."""
+    token, action, keep = inputs
     deter = self._advance(
         weights, state.deter * keep, state.stoch * keep[..., None], action)
     x = token
@@ -290,20 +177,13 @@ class RSSM(tf.Module, interfaces.Core):
       x += tf.matmul(tf.cast(deter, self._dtype), weights.posterior_deter)
     x = self.act(self.posterior_first.norm(x))
     logits = self.posterior_logits(self.posterior_mlp(x))
-    return self._result(deter, logits, rng)
+    return self.result(deter, logits, rng)
 
-  def _imagine_step(self, weights, action, state, rng):
-    """One step with the prior."""
+  def predict_step(self, weights, action, state, rng):
+    """See `CategoricalCore.predict_step`."""
     deter = self._advance(
         weights, state.deter, state.stoch, self._action_part(action))
-    return self._result(deter, self.prior(deter), rng)
-
-  def _result(self, deter, logits, rng):
-    """Samples the latent; returns (Latents, State)."""
-    logits = tf.cast(logits, tf.float32)
-    dist = distributions.OneHot(logits, self.unimix)
-    stoch = dist.straight_through(rng.sample(dist))
-    return Latents(deter, stoch, logits), State(deter, stoch)
+    return self.result(deter, self.prior(deter), rng)
 
   def _advance(self, weights, deter, stoch, action):
     """The block GRU: returns the next deter [B, D] float32."""
@@ -322,10 +202,3 @@ class RSSM(tf.Module, interfaces.Core):
     update = tf.sigmoid(update - 1.0)
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
     return update * candidate + (1.0 - update) * deter
-
-
-def _dense_product(x, kernel):
-  """Multiplies x [..., i] by kernel [i, o] as one matrix product."""
-  lead = linear.dynamic_shape(x)[:-1]
-  y = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
-  return tf.reshape(y, [*lead, kernel.shape[1]])

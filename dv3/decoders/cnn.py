@@ -108,12 +108,7 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     x = self.output_conv(x if self.strided else convolution.repeat2(x))
     x = tf.sigmoid(tf.cast(images.crop(
         x, self.obs_spec[0][1].shape[:2]), tf.float32))
-    depths = [images.channels(spec) for _, spec in self.obs_spec]
-    return {
-        key: distributions.Image(
-            tf.reshape(part, [*lead, *spec.shape]), len(spec.shape))
-        for (key, spec), part in zip(
-            self.obs_spec, tf.split(x, depths, -1), strict=True)}
+    return images.split(x, self.obs_spec, lead, distributions.Image)
 
   def _start(self, features):
     """Returns the start map [N, y, x, ch] and the leading axes."""

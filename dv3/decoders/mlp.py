@@ -25,8 +25,11 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
     layers: hidden layers.
     units: width.
     symlog: whether targets of numbers pass through symlog.
+    tolerance: squared errors below it count as 0; 1e-8 in the 2023 code.
     norm: see `nets.norms.make`.
     act: activation name.
+    use_bias: whether hidden layers have a bias before their norm.
+    fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
   Source: danijar/dreamerv3 e3f0224, `Decoder` (which puts stoch first).
@@ -37,16 +40,21 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
   def __init__(
       self, *, obs_spec: types.Specs, feature_spec: dict[str, int],
       layers: int = 3, units: int = 1024, symlog: bool = True,
-      norm: str = 'rms', act: str = 'silu', dtype: str = 'float32'):
+      tolerance: float = 0.0, norm: str = 'rms', act: str = 'silu',
+      use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
     super().__init__(autocast=False, dtype=dtype)
     self.obs_spec = types.freeze(obs_spec)
     self.keys = tuple(sorted(obs_spec))
     self.input_size = sum(feature_spec.values())
     self.symlog = symlog
+    self.tolerance = tolerance
     self.units = units if layers else self.input_size
-    self.mlp = mlp.MLP(layers, units, norm=norm, act=act, dtype=dtype)
+    self.mlp = mlp.MLP(
+        layers, units, norm=norm, act=act, use_bias=use_bias, fan=fan,
+        dtype=dtype)
     self.outputs = [
-        linear.Linear(spec.encoded_size, dtype=dtype, name=f'output{i}')
+        linear.Linear(
+            spec.encoded_size, fan=fan, dtype=dtype, name=f'output{i}')
         for i, (_, spec) in enumerate(self.obs_spec)]
 
   def build(self, input_shape=None):
@@ -64,6 +72,10 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
         result[key] = distributions.Indices(value, spec.shape, spec.classes)
       else:
         shape = [*linear.dynamic_shape(value)[:-1], *spec.shape]
-        result[key] = distributions.SquaredError(
-            tf.reshape(value, shape), len(spec.shape), symlog=self.symlog)
+        result[key] = self.numbers(tf.reshape(value, shape), len(spec.shape))
     return result
+
+  def numbers(self, mean, event_rank):
+    """Returns the distribution of an entry of numbers [..., *shape]."""
+    return distributions.SquaredError(
+        mean, event_rank, self.symlog, self.tolerance)

@@ -68,10 +68,7 @@ class Rng:
         shape=tf.stack([shape[0], 4 * blocks]),
         key=tf.reshape(self._seed, [1]), counter=tf.cast(counter, tf.uint64),
         alg=_PHILOX, dtype=tf.uint32)
-    bits = tf.reshape(bits[:, :size], shape)
-    high = tf.cast(tf.bitwise.right_shift(
-        bits, tf.constant(8, tf.uint32)), tf.float32)  # 24 bits: exact.
-    return (high + 0.5) * 2.0 ** -24
+    return open_unit(tf.reshape(bits[:, :size], shape))
 
   def normal(self, shape):
     """Draws float32 standard normals of a static shape [examples, ...]."""
@@ -90,6 +87,16 @@ class Rng:
         _mix(self._seed + tf.cast(self._offset, tf.uint64)),
         tf.cast(self._step, tf.uint64)))
     return distribution.sample(seed=tf.bitcast(bits, tf.int32))
+
+
+def open_unit(bits):
+  """Maps uint32 bits to float32 in (0, 1), 0 and 1 left out.
+
+  23 bits and a half are exact in float32; with 24 the largest would round to
+  1, whose normal is infinite.
+  """
+  high = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
+  return (tf.cast(high, tf.float32) + 0.5) * 2.0 ** -23
 
 
 def _mix(x):

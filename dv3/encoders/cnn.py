@@ -10,7 +10,6 @@ from dv3 import registry
 from dv3 import types
 from dv3.nets import convolution
 from dv3.nets import images
-from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
 
@@ -34,19 +33,22 @@ class CNNEncoder(keras.layers.Layer, interfaces.Encoder):
     strided: stride-2 convolutions in place of convolution and max pooling.
     norm: see `nets.norms.make`.
     act: activation name.
+    use_bias: whether convolutions have a bias before their norm.
+    fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
   Raises:
     UserError: for an image whose smallest map is not 3 to 16 a side.
 
-  Source: danijar/dreamerv3 e3f0224, `Encoder`.
+  Source: danijar/dreamerv3 e3f0224, `Encoder`; strided with kernel size 4,
+    multipliers 1 2 4 8, LayerNorm and no bias: PyPI dreamerv3 1.5.0.
   """
 
   def __init__(
       self, *, obs_spec: types.Specs, depth: int = 64,
       multipliers: tuple[int, ...] = (2, 3, 4, 4), kernel_size: int = 5,
       strided: bool = False, norm: str = 'rms', act: str = 'silu',
-      dtype: str = 'float32'):
+      use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
     super().__init__(autocast=False, dtype=dtype)
     self.obs_spec = types.freeze(obs_spec)
     self.size = images.padded_size(obs_spec, len(multipliers))
@@ -56,8 +58,9 @@ class CNNEncoder(keras.layers.Layer, interfaces.Encoder):
     self.token_size = math.prod(self.smallest) * self.depths[-1]
     self.convs = [
         convolution.Conv2D(
-            n, kernel_size, stride=2 if strided else 1, dtype=dtype,
-            name=f'conv{i}') for i, n in enumerate(self.depths)]
+            n, kernel_size, stride=2 if strided else 1, use_bias=use_bias,
+            fan=fan, dtype=dtype, name=f'conv{i}')
+        for i, n in enumerate(self.depths)]
     self.norms = [
         norms.make(norm, dtype=dtype, name=f'norm{i}')
         for i in range(len(self.depths))]
@@ -72,13 +75,7 @@ class CNNEncoder(keras.layers.Layer, interfaces.Encoder):
     super().build(input_shape)
 
   def call(self, obs):
-    parts = []
-    for key, spec in self.obs_spec:
-      image = obs[key]
-      lead = linear.dynamic_shape(image)[:image.shape.rank - len(spec.shape)]
-      parts.append(tf.reshape(
-          image, [-1, *spec.shape[:2], images.channels(spec)]))
-    x = tf.concat(parts, -1)
+    x, lead = images.join(obs, self.obs_spec)
     x = tf.cast(x, self.compute_dtype) / 255 - 0.5
     x = images.pad(x, self.size)
     for conv, norm in zip(self.convs, self.norms, strict=True):

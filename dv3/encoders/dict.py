@@ -22,6 +22,7 @@ class DictEncoder(keras.layers.Layer, interfaces.Encoder):
     vector: factory of the encoder of numbers and class indices.
     image: factory of the encoder of uint8 images.
     exclude: keys that are not encoded.
+    image_first: whether the image tokens come first, as in the 2023 form.
     dtype: a Keras dtype policy.
 
   Raises:
@@ -31,8 +32,9 @@ class DictEncoder(keras.layers.Layer, interfaces.Encoder):
   def __init__(
       self, *, obs_spec: types.Specs, vector: Callable | None = None,
       image: Callable | None = None, exclude: tuple[str, ...] = (),
-      dtype: str = 'float32'):
+      image_first: bool = False, dtype: str = 'float32'):
     super().__init__(autocast=False, dtype=dtype)
+    self.image_first = image_first
     images, vectors = split(obs_spec, exclude)
     vector = vector or registry.get('encoder', 'mlp')
     image = image or registry.get('encoder', 'cnn')
@@ -41,7 +43,9 @@ class DictEncoder(keras.layers.Layer, interfaces.Encoder):
     self.token_size = sum(x.token_size for x in self._encoders())
 
   def _encoders(self):
-    return [x for x in (self.vector, self.image) if x is not None]
+    order = (self.vector, self.image)
+    order = order[::-1] if self.image_first else order
+    return [x for x in order if x is not None]
 
   def build(self, input_shape=None):
     for encoder in self._encoders():

@@ -24,6 +24,8 @@ class MLPEncoder(keras.layers.Layer, interfaces.Encoder):
     symlog: whether numbers pass through symlog.
     norm: see `nets.norms.make`.
     act: activation name.
+    use_bias: whether hidden layers have a bias before their norm.
+    fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
   Source: danijar/dreamerv3 e3f0224, `Encoder`; Hafner et al., Nature 2025.
@@ -32,11 +34,13 @@ class MLPEncoder(keras.layers.Layer, interfaces.Encoder):
   def __init__(
       self, *, obs_spec: types.Specs, layers: int = 3, units: int = 1024,
       symlog: bool = True, norm: str = 'rms', act: str = 'silu',
-      dtype: str = 'float32'):
+      use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
     super().__init__(autocast=False, dtype=dtype)
     self.obs_spec = types.freeze(obs_spec)
     self.symlog = symlog
-    self.mlp = mlp.MLP(layers, units, norm=norm, act=act, dtype=dtype)
+    self.mlp = mlp.MLP(
+        layers, units, norm=norm, act=act, use_bias=use_bias, fan=fan,
+        dtype=dtype)
     self.token_size = units if layers else self.input_size
 
   @property

@@ -1,19 +1,15 @@
 """The actor: a distribution over every kind of action at once."""
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import distributions
-from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
-from dv3.nets import inputs
-from dv3.nets import linear
-from dv3.nets import mlp
+from dv3.heads import base
 
 
 @registry.register('head', 'actor')
-class ActorHead(keras.layers.Layer, interfaces.Head):
+class ActorHead(base.MLPHead):
   """Predicts the flat action vector of `nets.inputs.ActionCodec`.
 
   Class indices are one-hot pieces with a categorical each (MultiDiscrete
@@ -32,6 +28,8 @@ class ActorHead(keras.layers.Layer, interfaces.Head):
     output_scale: factor on the output layers' initial weights.
     norm: see `nets.norms.make`.
     act: activation name.
+    use_bias: whether hidden layers have a bias before their norm.
+    fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; distributions are float32.
 
   Source: danijar/dreamerv3 e3f0224, outputs `categorical`, `bounded_normal`.
@@ -44,33 +42,28 @@ class ActorHead(keras.layers.Layer, interfaces.Head):
       layers: int = 3, units: int = 1024, unimix: float = 0.0,
       min_stddev: float = 0.1, max_stddev: float = 1.0,
       output_scale: float = 0.01, norm: str = 'rms', act: str = 'silu',
-      dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
-    self.input_size = sum(feature_spec.values())
+      use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
+    super().__init__(
+        feature_spec=feature_spec, layers=layers, units=units,
+        output_scale=output_scale, norm=norm, act=act, use_bias=use_bias,
+        fan=fan, dtype=dtype)
     self.action_spec = types.freeze(action_spec)
     self.unimix = unimix
     self.stddevs = (min_stddev, max_stddev)
-    self.units = units if layers else self.input_size
-    self.mlp = mlp.MLP(layers, units, norm=norm, act=act, dtype=dtype)
-    make = lambda size, name: linear.Linear(
-        size, scale=output_scale, dtype=dtype, name=name)
     # Class logits of an entry, or the means of its numbers.
     self.output_layers = [
-        make(spec.encoded_size, f'output{i}')
+        self.output(spec.encoded_size, f'output{i}')
         for i, (_, spec) in enumerate(self.action_spec)]
     self.stddev_layers = [
-        None if spec.is_discrete else make(spec.size, f'stddev{i}')
+        None if spec.is_discrete else self.output(spec.size, f'stddev{i}')
         for i, (_, spec) in enumerate(self.action_spec)]
 
-  def build(self, input_shape=None):
-    self.mlp.build([None, self.input_size])
-    for layer in [*self.output_layers, *self.stddev_layers]:
-      if layer is not None:
-        layer.build([None, self.units])
-    super().build(input_shape)
+  def numbers(self, mean, stddev):
+    """Returns the distribution of an entry of numbers [..., A]."""
+    return distributions.BoundedNormal(mean, stddev, *self.stddevs)
 
   def call(self, features):
-    hidden = self.mlp(inputs.concat_features(features))
+    hidden = self.hidden(features)
     pieces = []
     for (_, spec), output, stddev in zip(
         self.action_spec, self.output_layers, self.stddev_layers, strict=True):
@@ -80,6 +73,5 @@ class ActorHead(keras.layers.Layer, interfaces.Head):
             distributions.OneHot(logits[..., None, :], self.unimix)
             for logits in tf.split(value, list(spec.classes), -1)]
       else:
-        pieces.append(distributions.BoundedNormal(
-            value, stddev(hidden), *self.stddevs))
+        pieces.append(self.numbers(value, stddev(hidden)))
     return distributions.Concatenated(pieces)

@@ -1,18 +1,14 @@
 """The Bernoulli head of the continue flag."""
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import distributions
-from dv3 import interfaces
 from dv3 import registry
-from dv3.nets import inputs
-from dv3.nets import linear
-from dv3.nets import mlp
+from dv3.heads import base
 
 
 @registry.register('head', 'binary')
-class BinaryHead(keras.layers.Layer, interfaces.Head):
+class BinaryHead(base.MLPHead):
   """Predicts a probability: Binary(Linear(MLP(features))).
 
   Args:
@@ -22,6 +18,8 @@ class BinaryHead(keras.layers.Layer, interfaces.Head):
     output_scale: factor on the output layer's initial weights.
     norm: see `nets.norms.make`.
     act: activation name.
+    use_bias: whether hidden layers have a bias before their norm.
+    fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; the logit is float32.
 
   Source: danijar/dreamerv3 e3f0224, output `binary`.
@@ -30,19 +28,14 @@ class BinaryHead(keras.layers.Layer, interfaces.Head):
   def __init__(
       self, *, feature_spec: dict[str, int], layers: int = 1,
       units: int = 1024, output_scale: float = 1.0, norm: str = 'rms',
-      act: str = 'silu', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
-    self.input_size = sum(feature_spec.values())
-    self.units = units if layers else self.input_size
-    self.mlp = mlp.MLP(layers, units, norm=norm, act=act, dtype=dtype)
-    self.output_layer = linear.Linear(1, scale=output_scale, dtype=dtype)
-
-  def build(self, input_shape=None):
-    self.mlp.build([None, self.input_size])
-    self.output_layer.build([None, self.units])
-    super().build(input_shape)
+      act: str = 'silu', use_bias: bool = True, fan: str = 'in',
+      dtype: str = 'float32'):
+    super().__init__(
+        feature_spec=feature_spec, layers=layers, units=units,
+        output_scale=output_scale, norm=norm, act=act, use_bias=use_bias,
+        fan=fan, dtype=dtype)
+    self.output_layer = self.output(1, 'output')
 
   def call(self, features):
-    hidden = self.mlp(inputs.concat_features(features))
-    logit = tf.squeeze(self.output_layer(hidden), -1)
-    return distributions.Binary(logit)
+    logit = self.output_layer(self.hidden(features))
+    return distributions.Binary(tf.squeeze(logit, -1))

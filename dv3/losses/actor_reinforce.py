@@ -47,17 +47,23 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
     stop = tf.stop_gradient
     _, scale = self.normalizer.update(stop(imagined.returns))
     advantage = (imagined.returns - imagined.value[:, :-1]) / scale
-    features = {k: v[:, :-1] for k, v in imagined.features.items()}
+    features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
     dist = context.parts['actor'](features)
     log_prob = dist.log_prob(stop(imagined.action[:, :-1]))
     entropy = dist.entropy()
     loss = stop(imagined.weight[:, :-1]) * -(
         log_prob * stop(advantage) + self.entropy_scale * entropy)
-    return {'actor': context.per_start(loss)}, {
-        'actor_entropy_nats': tf.reduce_mean(entropy),
-        'advantage': tf.reduce_mean(advantage),
-        'advantage_magnitude': tf.reduce_mean(tf.abs(advantage)),
-        'return_imagined': tf.reduce_mean(imagined.returns),
-        'return_scale': scale,
-        'continue_imagined': tf.reduce_mean(imagined.continuation),
-        'reward_imagined': tf.reduce_mean(imagined.reward)}
+    return {'actor': context.per_start(loss)}, metrics(
+        imagined, entropy, advantage, scale)
+
+
+def metrics(imagined, entropy, advantage, scale):
+  """Returns what every actor loss reports, {metric: scalar}."""
+  return {
+      'actor_entropy_nats': tf.reduce_mean(entropy),
+      'advantage': tf.reduce_mean(advantage),
+      'advantage_magnitude': tf.reduce_mean(tf.abs(advantage)),
+      'return_imagined': tf.reduce_mean(imagined.returns),
+      'return_scale': scale,
+      'continue_imagined': tf.reduce_mean(imagined.continuation),
+      'reward_imagined': tf.reduce_mean(imagined.reward)}

@@ -42,3 +42,30 @@ def lambda_return(reward, live, mix, bootstrap):
     factor = factor * later(factor)
     shift *= 2
   return constant[:, :-1]
+
+
+def lambda_target(reward, live, value, lambda_):
+  """Computes the 2021 form's lambda-targets of imagined trajectories.
+
+    V[t] = reward[t] + live[t] ((1 - lambda) value[t+1] + lambda V[t+1])
+    V[H] = value[H]
+
+  The reward predicted at a state belongs to that state's own target, where
+  `lambda_return` counts from the next state on.
+
+  Args:
+    reward: [N, H + 1] float32, predicted at each state.
+    live: [N, H + 1] float32, discount times probability to continue.
+    value: [N, H + 1] float32 of each state.
+    lambda_: mixing factor in [0, 1].
+
+  Returns:
+    [N, H] float32.
+
+  Source: Hafner et al. 2021 (DreamerV2), eq. 4.
+  """
+  # The same recurrence, with reward and discount one step later.
+  return lambda_return(
+      tf.pad(reward[:, :-1], [[0, 0], [1, 0]]),
+      tf.pad(live[:, :-1], [[0, 0], [1, 0]]),
+      tf.fill(tf.shape(reward), lambda_), value)

@@ -8,12 +8,13 @@ from dv3.nets import linear
 
 
 class Conv2D(keras.layers.Layer):
-  """A SAME convolution, optionally strided or transposed by two.
+  """A convolution, optionally strided or transposed by two.
 
   Args:
     depth: output channels.
     kernel_size: rows and columns of the kernel.
-    stride: 1 or more; SAME padding in TensorFlow's sense.
+    stride: 1 or more.
+    padding: 'SAME' in TensorFlow's sense, or 'VALID'.
     transposed: if true, the input pixels are first placed at the odd
       positions (1, 3, 5, ...) of a zero image of `stride` (2) times the size,
       then a stride-1 SAME convolution follows, without flipping the kernel.
@@ -26,17 +27,18 @@ class Conv2D(keras.layers.Layer):
   """
 
   def __init__(
-      self, depth, kernel_size, *, stride=1, transposed=False, use_bias=True,
-      scale=1.0, fan='in', **kwargs):
+      self, depth, kernel_size, *, stride=1, padding='SAME', transposed=False,
+      use_bias=True, scale=1.0, fan='in', **kwargs):
     super().__init__(autocast=False, **kwargs)
     if transposed and stride != 2:
       raise ValueError(f'a transposed convolution has stride 2, not {stride}')
     self.options = {
         'depth': depth, 'kernel_size': kernel_size, 'stride': stride,
-        'transposed': transposed, 'use_bias': use_bias, 'scale': scale,
-        'fan': fan}
+        'padding': padding, 'transposed': transposed, 'use_bias': use_bias,
+        'scale': scale, 'fan': fan}
     self.depth = depth
     self.stride = stride
+    self.padding = padding
     self.transposed = transposed
 
   def build(self, input_shape):
@@ -58,7 +60,65 @@ class Conv2D(keras.layers.Layer):
     if self.transposed:
       x = _spread(x)
       stride = 1
-    y = tf.nn.conv2d(x, kernel, stride, 'SAME')
+    y = tf.nn.conv2d(x, kernel, stride, self.padding)
+    if self.bias is not None:
+      y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+    return y
+
+  def get_config(self):
+    return {**super().get_config(), **self.options}
+
+
+class Upconv2D(keras.layers.Layer):
+  """A transposed convolution of stride 2, as in the 2023 and 2021 decoders.
+
+  Input pixels are placed at the positions 0, 2, 4, ... of a zero image of
+  2 n - 1 rows, which is padded (SAME: to 2 n rows of output; VALID: with
+  kernel_size - 1 zeros around, to 2 (n - 1) + kernel_size) and convolved
+  without flipping the kernel.
+
+  Args:
+    depth: output channels.
+    kernel_size: rows and columns of the kernel.
+    padding: 'SAME' or 'VALID'.
+    use_bias: whether a bias exists; it starts at zero.
+    fan: see `initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy.
+
+  Source: PyPI dreamerv3 1.5.0, `Conv2D`; danijar/dreamerv2 0216d33, `Decoder`.
+  """
+
+  def __init__(
+      self, depth, kernel_size, *, padding='SAME', use_bias=True,
+      fan='average', **kwargs):
+    super().__init__(autocast=False, **kwargs)
+    self.options = {
+        'depth': depth, 'kernel_size': kernel_size, 'padding': padding,
+        'use_bias': use_bias, 'fan': fan}
+    self.depth = depth
+
+  def build(self, input_shape):
+    size = self.options['kernel_size']
+    self.kernel = self.add_weight(
+        'kernel', [size, size, input_shape[-1], self.depth], tf.float32,
+        initializers.TruncatedNormal(1.0, self.options['fan']),
+        experimental_autocast=False)
+    self.bias = self.add_weight(
+        'bias', [self.depth], tf.float32, 'zeros',
+        experimental_autocast=False) if self.options['use_bias'] else None
+    super().build(input_shape)
+
+  def call(self, x):
+    x = tf.cast(x, self.compute_dtype)
+    kernel = tf.cast(self.kernel, self.compute_dtype)
+    # conv2d_transpose flips the kernel and takes it as [h, w, out, in].
+    kernel = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+    batch, rows, columns, _ = linear.dynamic_shape(x)
+    padding, size = self.options['padding'], self.options['kernel_size']
+    grown = lambda n: 2 * n if padding == 'SAME' else 2 * (n - 1) + size
+    y = tf.nn.conv2d_transpose(
+        x, kernel, [batch, grown(rows), grown(columns), self.depth], 2,
+        padding)
     if self.bias is not None:
       y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
     return y

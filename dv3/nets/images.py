@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from dv3 import errors
 from dv3 import types
+from dv3.nets import linear
 
 
 def channels(spec: types.Spec) -> int:
@@ -24,13 +25,8 @@ def padded_size(
     UserError: if the images differ in size, or the smallest map would be
       outside the range.
   """
-  sizes = {key: spec.shape[:2] for key, spec in specs.items()}
-  if len(set(sizes.values())) > 1:
-    raise errors.UserError(
-        f'images of one encoder must have one size, these differ: {sizes}; '
-        'resize them in the environment, or give them encoders of their own')
   factor = 2 ** stages
-  size = next(iter(sizes.values()))
+  size = common_size(specs)
   rows, columns = (-(-x // factor) for x in size)
   low, high = smallest
   if not all(low <= x <= high for x in (rows, columns)):
@@ -41,6 +37,92 @@ def padded_size(
         'side; resize it in the environment or change the number of '
         'multipliers (encoder.cnn.multipliers and decoder.cnn.multipliers)')
   return rows * factor, columns * factor
+
+
+def common_size(specs: types.Specs, least: int = 1) -> tuple[int, int]:
+  """Returns the rows and columns that all image entries have.
+
+  Raises:
+    UserError: if they differ, or are below `least` pixels a side.
+  """
+  sizes = {key: tuple(spec.shape[:2]) for key, spec in specs.items()}
+  if len(set(sizes.values())) > 1:
+    raise errors.UserError(
+        f'images of one encoder must have one size, these differ: {sizes}; '
+        'resize them in the environment, or give them encoders of their own')
+  rows, columns = next(iter(sizes.values()))
+  if min(rows, columns) < least:
+    raise errors.UserError(
+        f'image {rows}x{columns} of {sorted(specs)} is below {least} pixels a '
+        'side; resize it in the environment')
+  return rows, columns
+
+
+def valid_sizes(size: tuple[int, int], kernel: int) -> list[tuple[int, int]]:
+  """Returns the maps' sizes under stride-2 convolutions without padding.
+
+  As many as leave a map of one pixel or more.
+  """
+  sizes = []
+  while min(size) >= kernel:
+    size = ((size[0] - kernel) // 2 + 1, (size[1] - kernel) // 2 + 1)
+    sizes.append(size)
+  return sizes
+
+
+def growing_kernels(size: int) -> list[int]:
+  """Returns kernels of transposed convolutions from 1 to `size` pixels.
+
+  Sizes grow from n to 2 (n - 1) + kernel; kernels are 5, the last ones 6 where
+  that is needed: 5 5 6 6 for 64 pixels, as published.
+  """
+  stages = 1
+  while True:
+    for sixes in range(stages + 1):
+      kernels = [5] * (stages - sixes) + [6] * sixes
+      grown = 1
+      for kernel in kernels:
+        grown = 2 * (grown - 1) + kernel
+      if grown >= size:
+        return kernels
+    stages += 1
+
+
+def join(obs, obs_spec):
+  """Concatenates images on the channels.
+
+  Args:
+    obs: {key: [..., Y, X, ch] or [..., Y, X]}.
+    obs_spec: pairs (key, Spec) of the images.
+
+  Returns:
+    ([N, Y, X, channels], leading axes).
+  """
+  parts, lead = [], []
+  for key, spec in obs_spec:
+    image = obs[key]
+    lead = linear.dynamic_shape(image)[:image.shape.rank - len(spec.shape)]
+    parts.append(tf.reshape(image, [-1, *spec.shape[:2], channels(spec)]))
+  return tf.concat(parts, -1), lead
+
+
+def split(x, obs_spec, lead, distribution):
+  """Undoes `join` for predicted means.
+
+  Args:
+    x: [N, Y, X, channels].
+    obs_spec: pairs (key, Spec) of the images.
+    lead: leading axes.
+    distribution: class (mean, event_rank) of the results.
+
+  Returns:
+    {key: distribution}.
+  """
+  depths = [channels(spec) for _, spec in obs_spec]
+  return {
+      key: distribution(tf.reshape(part, [*lead, *spec.shape]), len(spec.shape))
+      for (key, spec), part in zip(
+          obs_spec, tf.split(x, depths, -1), strict=True)}
 
 
 def _margins(size, padded):

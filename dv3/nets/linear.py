@@ -125,6 +125,13 @@ def block_matmul(x, kernel):
       tf.transpose(y, [1, 0, 2]), [*lead, blocks * size_out])
 
 
+def dense_product(x, kernel):
+  """Multiplies x [..., i] by kernel [i, o] as one matrix product."""
+  lead = dynamic_shape(x)[:-1]
+  y = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+  return tf.reshape(y, [*lead, kernel.shape[1]])
+
+
 def dynamic_shape(x):
   """Returns the shape of x as a list, static numbers where they are known."""
   static = x.shape.as_list()

@@ -68,6 +68,15 @@ class ChainOptimizer(keras.optimizers.Optimizer):
     self._compiled = self._no_dependency(
         tf.function(self._update, autograph=False, jit_compile=True))
 
+  def scale_rate(
+      self, factor: float, priming: float, priming_updates: int) -> None:
+    """Multiplies the learning rate, before `build`; see `schedules.Scaled`."""
+    rate = self._learning_rate
+    if isinstance(rate, tf.Variable):
+      rate = self._number
+    self._learning_rate = schedules.Scaled(
+        rate, factor, priming, priming_updates)
+
   def build(self, var_list):
     """Makes the slots of the variables, all zero.
 

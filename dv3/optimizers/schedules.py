@@ -185,6 +185,55 @@ class Piecewise(Constant):
     return {**super().get_config(), 'points': self.points}
 
 
+@keras.saving.register_keras_serializable(package='dv3')
+class Scaled(keras.optimizers.schedules.LearningRateSchedule):
+  """Another schedule times a factor that rises from a lower one.
+
+    factor(s) = priming                      for s below 0.8 priming_updates
+    factor(s) = a line up to `factor`        until priming_updates
+
+  Args:
+    schedule: a schedule, or a number.
+    factor: after the priming.
+    priming: at first.
+    priming_updates: updates until the full factor; 0 for none.
+  """
+
+  def __init__(
+      self, schedule, factor: float, priming: float = 1.0,
+      priming_updates: int = 0):
+    super().__init__()
+    self.schedule = schedule
+    self.factor = factor
+    self.priming = priming
+    self.priming_updates = priming_updates
+
+  def __call__(self, step):
+    """Returns the rate, a float32 scalar, of update `step` = 0, 1, ..."""
+    rate = self.schedule(step) if callable(self.schedule) else self.schedule
+    factor = tf.constant(self.factor)
+    if self.priming_updates:
+      x = tf.cast(step, tf.float32) / self.priming_updates
+      share = tf.clip_by_value((x - 0.8) / 0.2, 0.0, 1.0)
+      factor = self.priming + (self.factor - self.priming) * share
+    return factor * rate
+
+  def get_config(self):
+    schedule = self.schedule
+    if callable(schedule):
+      schedule = keras.optimizers.schedules.serialize(schedule)
+    return {
+        'schedule': schedule, 'factor': self.factor, 'priming': self.priming,
+        'priming_updates': self.priming_updates}
+
+  @classmethod
+  def from_config(cls, config):
+    schedule = config['schedule']
+    if isinstance(schedule, dict):
+      schedule = keras.optimizers.schedules.deserialize(schedule)
+    return cls(**{**config, 'schedule': schedule})
+
+
 NAMES = ('constant', 'linear', 'cosine', 'piecewise')
 
 

@@ -279,6 +279,8 @@ class Replay:
     self.chunks.ends[ends] = items
     self.next_item += len(starts)
     self.sampler.add(items)
+    if 'is_last' in self.specs:
+      self.sampler.mark_ends(items[self.chunks.arrays['is_last'][ends]])
     if self.online:
       # counts - 1 is the number of the step that was added, from 0.
       fresh = (counts - 1) % self.stored_length == 0

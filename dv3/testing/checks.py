@@ -6,8 +6,17 @@ from typing import Any
 
 from dv3.testing import host_checks
 from dv3.testing import model_checks
+from dv3.testing import replicas
+
+
+def two_replicas_stay_equal(kind, name, kwargs):
+  """Copies of each variable are equal after updates on two replicas."""
+  problem = replicas.report([(kind, name, kwargs)])[f'{kind}.{name}']
+  assert not problem, problem
+
 
 _LAYERS = (
+    two_replicas_stay_equal,
     model_checks.shapes_and_dtypes,
     model_checks.gradients_reach_every_variable,
     model_checks.bfloat16_keeps_variables_float32,
@@ -21,7 +30,8 @@ CHECKS: dict[str, tuple[Callable, ...]] = {
         model_checks.used_unbuilt_says_so),
     'loss': (model_checks.loss_is_unreduced,),
     'balancer': (model_checks.balancer_sums_to_a_scalar,),
-    'normalizer': (model_checks.normalizer_tracks,),
+    'normalizer': (
+        model_checks.normalizer_tracks, two_replicas_stay_equal),
     'optimizer': (model_checks.optimizer_descends,),
     'sampler': (host_checks.sampler_draws_what_is_stored,),
     'env': (host_checks.env_keeps_gymnasiums_contract,),

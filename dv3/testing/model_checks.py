@@ -18,19 +18,20 @@ def _encoder(name, kwargs, dtype='float32'):
     try:
       part = small.make('encoder', name, kwargs, obs_spec=specs, dtype=dtype)
       part.build()
+      count = len(part.variables)
       part(small.observations(specs))
+      assert len(part.variables) == count, 'a call made variables'
       return part, specs
     except Exception as error:  # noqa: BLE001 - tells which specs suit it
       problems.append(f'{sorted(specs)}: {error}')
   raise AssertionError(f'encoder takes none of the specs: {problems}')
 
 
-def _subject(kind, name, kwargs, dtype='float32'):
-  """Returns (built part, function () -> float tensors of its outputs)."""
+def subject(kind, name, kwargs, dtype='float32'):
+  """Returns (built part, function (seed=0) -> float tensors it computes)."""
   if kind == 'encoder':
     part, specs = _encoder(name, kwargs, dtype)
-    obs = small.observations(specs)
-    return part, lambda: [part(obs)]
+    return part, lambda seed=0: [part(small.observations(specs, seed=seed))]
   if kind == 'decoder':
     specs = small.IMAGE if name.endswith('cnn') else small.VECTOR
     part = small.make(
@@ -38,22 +39,25 @@ def _subject(kind, name, kwargs, dtype='float32'):
         dtype=dtype)
     part.build()
     obs = small.observations(specs)
-    return part, lambda: [
+    return part, lambda seed=0: [
         dist.log_prob(obs[key]) for key, dist in sorted(
-            part(small.features()).items())]
+            part(small.features(seed=seed)).items())]
   if kind == 'head':
     part = small.make(
         kind, name, kwargs, feature_spec=small.FEATURES,
         action_spec=small.ACTION, dtype=dtype)
     part.build()
-    def run():
-      dist = part(small.features())
+    def run(seed=0):
+      dist = part(small.features(seed=seed))
       target = tf.stop_gradient(dist.mode()) * 0.5
       return [dist.log_prob(target)]
     return part, run
   part = small.make(kind, name, kwargs, dtype=dtype)
   part.build()
-  return part, lambda: _observe_core(part)[0]
+  if kind == 'normalizer':
+    return part, lambda seed=0: part.update(
+        tf.random.stateless_normal([40, 5], (1, seed)) * 10.0 ** (seed + 1))
+  return part, lambda seed=0: _observe_core(part, seed)[0]
 
 
 def _core_inputs(seed=0):
@@ -77,7 +81,7 @@ def _observe_core(part, seed=0):
 
 def shapes_and_dtypes(kind, name, kwargs):
   """Outputs have the contract's shapes and dtypes."""
-  part, run = _subject(kind, name, kwargs)
+  part, run = subject(kind, name, kwargs)
   lead = [small.BATCH, small.LENGTH]
   for value in run():
     assert value.shape[:2] == lead, value.shape
@@ -94,7 +98,7 @@ def shapes_and_dtypes(kind, name, kwargs):
 
 def gradients_reach_every_variable(kind, name, kwargs):
   """No trained variable is left out."""
-  part, run = _subject(kind, name, kwargs)
+  part, run = subject(kind, name, kwargs)
   variables = part.trainable_variables
   for variable in variables:  # Zero output layers would hide the others.
     if not np.any(variable.numpy()):
@@ -113,7 +117,7 @@ def gradients_reach_every_variable(kind, name, kwargs):
 
 def bfloat16_keeps_variables_float32(kind, name, kwargs):
   """Under mixed_bfloat16 variables stay float32 and outputs are finite."""
-  part, run = _subject(kind, name, kwargs, 'mixed_bfloat16')
+  part, run = subject(kind, name, kwargs, 'mixed_bfloat16')
   for variable in part.trainable_variables:
     assert variable.dtype == tf.float32, variable.name
   for value in run():
@@ -124,23 +128,23 @@ def bfloat16_keeps_variables_float32(kind, name, kwargs):
 
 def compiled_equals_eager(kind, name, kwargs):
   """XLA computes what eager execution computes; no variable is made late."""
-  part, run = _subject(kind, name, kwargs)
-  eager = run()
+  part, run = subject(kind, name, kwargs)
   count = len(part.variables)
+  eager = run()
   compiled = tf.function(run, jit_compile=True, autograph=False)
   for a, b in zip(eager, compiled(), strict=True):
     np.testing.assert_allclose(a, b, **CLOSE)
   tf.function(run, autograph=False)()
-  assert len(part.variables) == count, 'a later trace made variables'
+  assert len(part.variables) == count, 'a call made variables'
 
 
 def checkpoint_round_trip(kind, name, kwargs, folder):
   """Another instance computes the same after reading a checkpoint."""
-  first, run = _subject(kind, name, kwargs)
+  first, run = subject(kind, name, kwargs)
   for i, variable in enumerate(first.variables):
     variable.assign(tf.random.stateless_normal(variable.shape, (9, i)))
   path = tf.train.Checkpoint(part=first).write(str(folder / 'part'))
-  second, other = _subject(kind, name, kwargs)
+  second, other = subject(kind, name, kwargs)
   tf.train.Checkpoint(part=second).read(path).assert_consumed()
   for a, b in zip(run(), other(), strict=True):
     np.testing.assert_allclose(a, b, **CLOSE)
@@ -149,7 +153,7 @@ def checkpoint_round_trip(kind, name, kwargs, folder):
 def steps_equal_sequences(kind, name, kwargs):
   """`observe` is `observe_step` at each t, `imagine` is `imagine_step`."""
   del kind
-  part, _ = _subject('core', name, kwargs)
+  part, _ = subject('core', name, kwargs)
   tokens, action, is_first = _core_inputs()
   _, latents, last = _observe_core(part)
   state = part.initial(small.BATCH)
@@ -181,7 +185,7 @@ def steps_equal_sequences(kind, name, kwargs):
 def resets_forget(kind, name, kwargs):
   """After a reset nothing before it has an influence."""
   del kind
-  part, _ = _subject('core', name, kwargs)
+  part, _ = subject('core', name, kwargs)
   tokens, action, is_first = _core_inputs()
   other = _core_inputs(seed=1)
   before = tf.range(small.LENGTH)[None, :, None] < 2
@@ -202,7 +206,7 @@ def resets_forget(kind, name, kwargs):
 def replay_round_trip(kind, name, kwargs):
   """A stored latent gives back the state, in the declared form."""
   del kind
-  part, _ = _subject('core', name, kwargs)
+  part, _ = subject('core', name, kwargs)
   _, latents, state = _observe_core(part)
   entry = part.replay_entry(latents)
   for key, spec in part.replay_spec.items():

@@ -85,4 +85,4 @@ class OpenLoop:
         name: tf.concat([filtered.features[name], value], 1)
         for name, value in dreamed.items()}
     dists = agent.decoder(both)
-    return {key: dists[key].mean() for key in self._keys}
+    return {key: dists[key].prediction() for key in self._keys}

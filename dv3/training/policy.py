@@ -20,12 +20,16 @@ class Policy:
     agent: the built agent.
     seed: of the sampled actions and latents.
     mode: whether to take the likeliest action in place of a sample.
+    random_steps: steps, over all environments, with uniformly random actions
+      at first.
   """
 
-  def __init__(self, agent, *, seed: int, mode: bool = False):
+  def __init__(
+      self, agent, *, seed: int, mode: bool = False, random_steps: int = 0):
     self._agent = agent
     self._seed = seed
     self._mode = mode
+    self._random_steps = random_steps
     self._step = tf.function(self._trace, autograph=False)
 
   def initial(self, num_envs: int):
@@ -37,12 +41,29 @@ class Policy:
     actions, entries, state = self._step(
         {k: obs[k] for k, _ in self._agent.obs_spec},
         np.asarray(is_first, bool), state, np.int64(call_index))
+    if call_index * len(is_first) < self._random_steps:
+      actions = self._random(len(is_first), call_index)
+      state = state._replace(action=self._agent.codec.encode(actions))
     return _to_numpy(actions), _to_numpy(entries), _to_numpy(state)
 
   @property
   def trace_count(self) -> int:
     """How often the step was traced: once for each number of environments."""
     return self._step.experimental_get_tracing_count()
+
+  def _random(self, count, call_index):
+    """Draws uniform actions {name: [n, ...]}."""
+    rng = np.random.default_rng((self._seed, call_index))
+    actions = {}
+    for name, spec in self._agent.codec.specs.items():
+      shape = (count, *spec.shape)
+      if spec.classes is not None:
+        classes = np.reshape(spec.classes, spec.shape)
+        value = rng.integers(0, classes, shape, np.int32)
+      else:
+        value = rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+      actions[name] = tf.constant(value)
+    return actions
 
   def _trace(self, obs, is_first, state, call_index):
     rng = distributions.Rng(self._seed).fold('policy').fold(call_index)

@@ -130,13 +130,14 @@ class Stop:
 
 
 def save(
-    folder: pathlib.Path, *, update, replay, collector, feed, credit,
+    folder: pathlib.Path, *, update, replay, collector, pipeline, feed, credit,
     config_text: str) -> None:
   """Writes everything that must survive into a checkpoint folder."""
   checkpoints.write_variables(folder, **trackables(update))
   (folder / 'replay').mkdir()
   state = {
       'feed': feed.state(), 'collector': collector.state(),
+      'pipeline': pipeline.state(),
       'credit': credit.credit}
   replay.save(folder / 'replay')
   checkpoints.write_state(folder, 'state', state)
@@ -146,13 +147,15 @@ def save(
 
 
 def restore(
-    folder: pathlib.Path, *, update, replay, collector, feed, credit) -> None:
+    folder: pathlib.Path, *, update, replay, collector, pipeline, feed, credit
+) -> None:
   """Restores what `save` wrote."""
   checkpoints.read_variables(folder, **trackables(update))
   replay.load(folder / 'replay')
   state = checkpoints.read_state(folder, 'state')
   feed.load(state['feed'])
   collector.load(state['collector'])
+  pipeline.load(state['pipeline'])
   credit.credit = state['credit']
 
 

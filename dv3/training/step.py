@@ -41,6 +41,8 @@ class Update(tf.Module):
     strategy: a `tf.distribute` strategy.
     optimizers: (name, parts, factory) of each group; ('*',) means all parts.
     seed: of the random numbers in training.
+    rate: (factor, priming, priming updates) of every learning rate, as
+      `ChainOptimizer.scale_rate` takes them; None leaves them as they are.
     jit_compile: whether loss and gradients are compiled by XLA; on one
       replica only.
 
@@ -50,12 +52,12 @@ class Update(tf.Module):
 
   def __init__(
       self, agent, strategy, optimizers, *, seed: int,
-      jit_compile: bool = False):
+      rate: tuple | None = None, jit_compile: bool = False):
     super().__init__(name='update')
     self.agent = agent
     self.strategy = strategy
     self.seed = seed
-    self.groups = make_groups(agent, optimizers)
+    self.groups = make_groups(agent, optimizers, rate)
     self.updates = tf.Variable(
         0, dtype=tf.int64, trainable=False, name='updates',
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
@@ -189,7 +191,8 @@ class Update(tf.Module):
 
 def make_update(
     agent, strategy, optimizers, *, seed: int,
-    jit_compile: bool | None = None) -> Update:
+    jit_compile: bool | None = None,
+    rate: tuple | None = None) -> Update:
   """Makes the update of a built agent, under the strategy's scope.
 
   Args:
@@ -199,13 +202,15 @@ def make_update(
     seed: of the random numbers in training.
     jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
       and on the CPU where no images are observed.
+    rate: see `Update`.
   """
   if jit_compile is None:
     jit_compile = distribution.has_gpu() or not any(
         spec.is_image for _, spec in agent.obs_spec)
   with strategy.scope():
     return Update(
-        agent, strategy, optimizers, seed=seed, jit_compile=jit_compile)
+        agent, strategy, optimizers, seed=seed, jit_compile=jit_compile,
+        rate=rate)
 
 
 def _replica_id(context):
@@ -213,15 +218,17 @@ def _replica_id(context):
   return tf.convert_to_tensor(context.replica_id_in_sync_group)
 
 
-def make_groups(agent, optimizers) -> list[Group]:
+def make_groups(agent, optimizers, rate=None) -> list[Group]:
   """Builds optimizer groups; every part with variables belongs to one.
 
   Args:
     agent: the built agent.
     optimizers: (name, parts, factory) of each group.
+    rate: arguments of `ChainOptimizer.scale_rate`, or None.
 
   Raises:
-    UserError: for an unknown part, a part in two groups or in none.
+    UserError: for an unknown part, a part in two groups or in none, or an
+      optimizer whose rate cannot be scaled.
   """
   groups: list[Group] = []
   for name, parts, factory in optimizers:
@@ -231,7 +238,15 @@ def make_groups(agent, optimizers) -> list[Group]:
       raise errors.UserError(
           f'optimizer group {name!r} names unknown parts {unknown}; there are '
           f'{list(agent_lib.PARTS)}')
-    groups.append(Group(name, parts, factory()))
+    optimizer = factory()
+    if rate is not None:
+      if not hasattr(optimizer, 'scale_rate'):
+        raise errors.UserError(
+            f'train.scaling cannot change the learning rate of '
+            f'{type(optimizer).__name__} in group {name!r}; use an optimizer '
+            'of this library, or set its rate and leave scaling out')
+      optimizer.scale_rate(*rate)
+    groups.append(Group(name, parts, optimizer))
   counts = {part: sum(part in g.parts for g in groups)
             for part in agent_lib.PARTS}
   for part, count in counts.items():

@@ -21,6 +21,7 @@ from dv3.training import policy as policy_lib
 from dv3.training import progress as progress_lib
 from dv3.training import run
 from dv3.training import step
+from dv3.transforms import pipeline as pipeline_lib
 
 # The entries of every time step besides observations, actions and latents.
 FLAGS = {
@@ -35,13 +36,15 @@ def train(
     *, logdir: str | None, agent: Callable, env: Callable,
     collector: Callable, optimizers: tuple, env_steps: int,
     replayed_steps_per_env_step: float, sampler: Callable | None = None,
+    transforms: tuple = (), prefill_env_steps: int = 0,
     loggers: tuple = (), seed: int = 0, batch_size: int = 16,
     batch_length: int = 64, replay_context: int = 1,
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
     online_queue: bool = True, distribution: str = 'single',
-    replicas: int = 0, jit_compile: bool | None = None,
-    save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
-    video_every_seconds: float = 300.0, keep_checkpoints: int = 2,
+    replicas: int = 0, scaling: Callable | None = None,
+    jit_compile: bool | None = None, save_every_seconds: float = 60.0,
+    log_every_seconds: float = 30.0, video_every_seconds: float = 300.0,
+    keep_checkpoints: int = 2,
     config_text: str = '', on_built: Callable | None = None,
     dry_run: bool = False) -> dict[str, Any]:
   """Trains an agent, or goes on with what `logdir` holds.
@@ -55,16 +58,24 @@ def train(
     env_steps: budget, counted over all environments.
     replayed_steps_per_env_step: the train ratio.
     sampler: factory (capacity) of the replay sampler; uniform by default.
+    transforms: factories that return `types.Recipe`s of what changes steps
+      before they reach replay.
+    prefill_env_steps: env steps with random actions before learning starts;
+      with 0 it starts once replay holds a batch of the policy's own steps.
     loggers: factories (logdir).
     seed: of weights, policy, training and environments.
     batch_size: sequences a batch, over all replicas.
     batch_length: trained steps a sequence, T.
-    replay_context: steps before them whose stored latent starts them, K.
+    replay_context: steps before them whose stored latent starts them, K; with
+      0 sequences start from the core's initial state, and no latents are
+      stored.
     replay_capacity: steps that replay holds at most.
     replay_chunk_steps: steps a file of replay holds.
     online_queue: whether fresh sequences are trained on first.
     distribution: see `distribution.make_strategy`.
     replicas: likewise.
+    scaling: factory of the rule that multiplies batch size, environments and
+      learning rates by the number of replicas; None leaves them.
     jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
       and on the CPU where no images are observed (there TensorFlow's own
       convolutions are several times faster; docs/architecture.md).
@@ -86,7 +97,13 @@ def train(
   strategy = distribution_lib.make_strategy(distribution, replicas)
   run.seed_everything(seed)
   recipe = env()
+  scale = types.Scale()
+  if scaling is not None:
+    scale = scaling()(strategy.num_replicas_in_sync)
+    batch_size *= scale.batch
   collector_ = collector(env=recipe, seed=seed)
+  if scale.environments > 1:
+    collector_.resize(collector_.num_envs * scale.environments)
   try:
     with strategy.scope():
       agent_ = agent(
@@ -94,7 +111,7 @@ def train(
       agent_.build()
     specs = {
         **collector_.obs_spec, **collector_.action_spec, **FLAGS,
-        **agent_.latent_spec}
+        **(agent_.latent_spec if replay_context else {})}
     # Resets are stored too: a little more than the budget's steps.
     capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
     summary = summarize(
@@ -114,10 +131,14 @@ def train(
         online=online_queue, seed=seed, directory=path / 'replay',
         workers=collector_.num_envs, batch_size=batch_size)
     update = step.make_update(
-        agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile)
+        agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
+        rate=_rate(scale, env_steps * summary['updates_per_env_step']))
     return _loop(
         path=path, update=update, collector=collector_, replay=replay,
-        policy=policy_lib.Policy(agent_, seed=seed),
+        pipeline=pipeline_lib.Pipeline(
+            [factory().build() for factory in transforms], replay.add),
+        policy=policy_lib.Policy(
+            agent_, seed=seed, random_steps=prefill_env_steps),
         loggers=[factory(logdir=logdir) for factory in loggers],
         report=open_loop.OpenLoop(agent_, seed=seed),
         feed=run.Feed(replay, batch_size),
@@ -125,12 +146,21 @@ def train(
         checkpoints=checkpoints_lib.Checkpoints(
             path / 'checkpoints', keep=keep_checkpoints),
         env_steps=env_steps, warm_items=batch_size * batch_length,
+        prefill_env_steps=prefill_env_steps,
         save_every_seconds=save_every_seconds,
         log_every_seconds=log_every_seconds,
         video_every_seconds=video_every_seconds,
         config_text=config_text, on_built=on_built)
   finally:
     collector_.close()
+
+
+def _rate(scale, updates):
+  """Returns what `Update` takes of a scale, for so many updates in all."""
+  if scale == types.Scale():
+    return None
+  return (
+      scale.learning_rate, scale.priming, int(scale.priming_share * updates))
 
 
 def summarize(
@@ -149,13 +179,14 @@ def summarize(
 
 
 def _loop(
-    *, path, update, collector, replay, policy, loggers, report, feed, credit,
-    checkpoints, env_steps, warm_items, save_every_seconds, log_every_seconds,
-    video_every_seconds, config_text, on_built):
+    *, path, update, collector, replay, pipeline, policy, loggers, report, feed,
+    credit, checkpoints, env_steps, warm_items, prefill_env_steps,
+    save_every_seconds, log_every_seconds, video_every_seconds, config_text,
+    on_built):
   """Runs until the budget is spent or a signal asks to stop."""
   parts = {
       'update': update, 'replay': replay, 'collector': collector,
-      'feed': feed, 'credit': credit}
+      'pipeline': pipeline, 'feed': feed, 'credit': credit}
   folder = checkpoints.latest()
   if folder is not None:
     run.restore(folder, **parts)
@@ -188,13 +219,13 @@ def _loop(
   while collector.env_steps < env_steps and not stop.requested:
     before = collector.env_steps
     with meter.section('collect'):
-      episodes = collector.run(policy, replay.add, 1)
+      episodes = collector.run(policy, pipeline, 1)
     for episode in episodes:
       meter.episode(episode)
       progress.episode(episode)
       for logger in loggers:
         logger.episode(episode)
-    if len(replay) >= warm_items:
+    if len(replay) >= warm_items and collector.env_steps >= prefill_env_steps:
       credit.earn(collector.env_steps - before)
     while credit.spend() and not stop.requested:
       batch = _learn(update, replay, feed, meter, path)
@@ -229,7 +260,11 @@ def _loop(
 
 
 def _learn(update, replay, feed, meter, path):
-  """Runs one update and hands its latents and losses back to replay."""
+  """Runs one update and hands its latents and losses back to replay.
+
+  Returns:
+    The batch without the entries that only replay understands.
+  """
   with meter.section('sample'):
     batch = feed.take()
   arrays = {k: v for k, v in batch.items() if k not in ('stepid', 'item')}
@@ -238,11 +273,12 @@ def _learn(update, replay, feed, meter, path):
   feed.settle()
   run.check_finite(losses, metrics, batch, update, path)
   with meter.section('write_back'):
-    replay.write_latents(batch['stepid'], entries)
+    replay.write_latents(batch['stepid'], {
+        k: v for k, v in entries.items() if k in replay.specs})
     replay.update_sampler(batch['item'], {'loss': per_step})
   meter.add({f'loss/{k}': v for k, v in losses.items()})
   meter.add({f'train/{k}': v for k, v in metrics.items()})
-  return batch
+  return arrays
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Transforms: they change the steps of an episode before replay has them."""
+"""Transforms: what changes steps before they reach replay; no TensorFlow."""

@@ -122,6 +122,16 @@ def test_tensorflow_is_quiet_unless_debugging(run):
   assert (done.stdout, done.stderr) == ('tensorflow\n', '')
 
 
+def test_tensorflow_says_nothing_while_it_saves(run, tmp_path):
+  body = (
+      'import tensorflow as tf; from absl import logging; '
+      'logging.set_verbosity(logging.INFO); '
+      f'tf.train.Checkpoint(x=tf.Variable(1.0)).write({str(tmp_path)!r} + "/x")'
+      '; logging.info("our own")')
+  lines = run(body=body).stderr.splitlines()
+  assert len(lines) == 1 and lines[0].endswith('our own')
+
+
 @pytest.mark.parametrize(
     'path', sorted((ROOT / 'dv3' / 'bin').glob('*.py')), ids=lambda p: p.stem)
 def test_binaries_do_not_import_tensorflow_at_module_level(path):

@@ -6,6 +6,7 @@ import golden_data
 import numpy as np
 import tensorflow as tf
 
+from dv3.cores import categorical
 from dv3.cores import rssm
 from dv3.losses import kl
 
@@ -14,7 +15,7 @@ DATA = golden_data.load('kl_balance')
 
 class Context(NamedTuple):
   parts: dict
-  latents: rssm.Latents
+  latents: categorical.Latents
 
 
 def balanced(post, prior):
@@ -25,9 +26,9 @@ def balanced(post, prior):
       classes=classes, blocks=2, unimix=float(DATA['unimix']))
   core.prior = lambda deter: prior
   loss = kl.KLLoss(free_nats=float(DATA['free_nats']))
-  losses, _ = loss(Context({'core': core}, rssm.Latents(None, None, post)))
-  return losses['dynamics'], losses['representation'], core.kl(
-      rssm.Latents(None, None, post))[0]
+  latents = categorical.Latents(None, None, post)
+  losses, _ = loss(Context({'core': core}, latents))
+  return losses['dynamics'], losses['representation'], core.kl(latents)[0]
 
 
 def check(actual, expected):

@@ -8,6 +8,7 @@ import recorded
 import tensorflow as tf
 
 from dv3 import types
+from dv3.cores import categorical
 from dv3.cores import rssm
 from dv3.nets import inputs
 
@@ -34,7 +35,7 @@ def make(prefix, action_size, **kwargs):
 
 
 def carry():
-  return rssm.State(
+  return categorical.State(
       tf.constant(DATA['observe/carry_deter']),
       tf.constant(DATA['observe/carry_stoch']))
 
@@ -52,7 +53,7 @@ def test_rssm_core_step():
   sample = np.zeros_like(DATA['core/stoch_in'])[:, None]
   latents, state = core.imagine_step(
       tf.constant(DATA['core/action_in']),
-      rssm.State(*(tf.constant(DATA[f'core/{k}_in']) for k in (
+      categorical.State(*(tf.constant(DATA[f'core/{k}_in']) for k in (
           'deter', 'stoch'))), recorded.Recorded({'': sample}).at(0))
   golden_weights.outputs(state.deter, DATA['core/deter_out'])
   golden_weights.outputs(latents.logits, DATA['core/prior_logits'])
@@ -119,7 +120,7 @@ def test_rssm_core_gradients(compiled):
 
 def test_rssm_core_imagine():
   core, _ = make('', DATA['imagine/action'].shape[-1])
-  start = rssm.State(
+  start = categorical.State(
       tf.constant(DATA['imagine/start_deter']),
       tf.constant(DATA['imagine/start_stoch']))
   class Policy:

@@ -34,6 +34,26 @@ class IdleWeight(twohot.TwoHotHead):
     self.idle = self.add_weight('idle', [2])
 
 
+@registry.register('head', 'test.late_weight')
+class LateWeight(twohot.TwoHotHead):
+  def call(self, features):
+    self.late = self.late if hasattr(self, 'late') else tf.Variable(1.0)
+    return super().call({k: self.late * v for k, v in features.items()})
+
+
+@registry.register('normalizer', 'test.own_statistics')
+class OwnStatistics(tf.Module):
+  def build(self):
+    self.mean = tf.Variable(0.0, trainable=False)
+
+  def update(self, values):
+    self.mean.assign(tf.reduce_mean(values))
+    return self.read()
+
+  def read(self):
+    return tf.convert_to_tensor(self.mean), tf.constant(1.0)
+
+
 @registry.register('core', 'test.fine')
 class Fine(rssm.RSSM):
   pass
@@ -46,7 +66,8 @@ def make_run(tmp_path_factory):
   (folder / 'broken.py').write_text(BROKEN)
   components = (
       'core:test.forgets_resets', 'core:test.two_ways',
-      'head:test.idle_weight', 'core:test.fine')
+      'head:test.idle_weight', 'head:test.late_weight',
+      'normalizer:test.own_statistics', 'core:test.fine')
   result = subprocess.run(
       [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
        f'--dv3-plugin={folder / "broken.py"}', '-W', 'ignore',
@@ -59,7 +80,9 @@ def make_run(tmp_path_factory):
 @pytest.mark.parametrize('component, check', [
     ('core:test.forgets_resets', 'resets_forget'),
     ('core:test.two_ways', 'steps_equal_sequences'),
-    ('head:test.idle_weight', 'gradients_reach_every_variable')])
+    ('head:test.idle_weight', 'gradients_reach_every_variable'),
+    ('head:test.late_weight', 'compiled_equals_eager'),
+    ('normalizer:test.own_statistics', 'two_replicas_stay_equal')])
 def test_broken_components_are_caught(run, component, check):
   assert f'{component}-{check}] - ' in run, run[-3000:]
 

@@ -85,6 +85,23 @@ def test_n_steps_stop_resume_m_steps_equals_n_plus_m(tmp_path):
         np.testing.assert_array_equal(x[key], y[key], key)
 
 
+def test_open_loop_videos_of_a_run_from_pixels(tmp_path):
+  part = small_agent.part
+  image = {'depth': 2, 'multipliers': (1, 1, 1)}
+  arguments_ = arguments(tmp_path, 60)
+  agent = functools.partial(
+      arguments_.pop('agent'),
+      encoder=part('encoder', 'dict', image=part('encoder', 'cnn', **image)),
+      decoder=part('decoder', 'dict', image=part(
+          'decoder', 'cnn', units=8, blocks=2, **image)))
+  trainer.train(**{
+      **arguments_, 'agent': agent, 'video_every_seconds': 1e-3,
+      'env': lambda: types.Recipe('env', 'gridworld', {'length': 7}),
+      'loggers': (part('logger', 'video'),)})
+  videos = sorted((tmp_path / 'videos').glob('open_loop.observation-*.gif'))
+  assert len(videos) >= 2
+
+
 def test_resumes_with_other_numbers_of_environments_and_a_larger_budget(
     tmp_path):
   trainer.train(**arguments(tmp_path, 30))

@@ -1,0 +1,175 @@
+"""What cores with categorical latents share."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dv3 import distributions
+from dv3 import interfaces
+from dv3 import types
+from dv3.cores import base
+from dv3.nets import linear
+
+
+class State(NamedTuple):
+  """What the core carries from step to step.
+
+  Attributes:
+    deter: [B, D] float32, the recurrent state.
+    stoch: [B, S, C] float32, one-hot.
+  """
+
+  deter: tf.Tensor
+  stoch: tf.Tensor
+
+
+class Latents(NamedTuple):
+  """What the core says about each step.
+
+  Attributes:
+    deter: [..., D] float32.
+    stoch: [..., S, C] float32, a one-hot sample with the gradient of the
+      probabilities (straight-through).
+    logits: [..., S, C] float32 before the uniform mix, of the posterior after
+      `observe`, of the prior after `imagine`.
+  """
+
+  deter: tf.Tensor
+  stoch: tf.Tensor
+  logits: tf.Tensor
+
+
+class CategoricalCore(base.RecurrentCore, interfaces.Core):
+  """A recurrent core with a deterministic state and categorical latents.
+
+  Subclasses set `deter`, `stoch`, `classes` and `unimix`, and define `build`,
+  `initial`, `prior` and the four methods below, which keep out of the scans
+  what needs no state: kernels are cut and cast once (`weights`), and all steps'
+  tokens and actions are projected at once (`project`).
+  """
+
+  deter: int
+  stoch: int
+  classes: int
+  unimix: float
+
+  @property
+  def feature_spec(self) -> dict[str, int]:
+    """The sizes of `deter` and flat `stoch`."""
+    return {'deter': self.deter, 'stoch': self.stoch * self.classes}
+
+  @property
+  def replay_spec(self) -> types.Specs:
+    """One step's entry: deter float32 [D], stoch as class indices [S]."""
+    small = 'uint8' if self.classes <= 256 else 'int32'
+    return {
+        'deter': types.Spec((self.deter,), 'float32'),
+        'stoch': types.Spec(
+            (self.stoch,), small, (self.classes,) * self.stoch)}
+
+  def weights(self):
+    """Returns what single steps need of the variables, made once a scan.
+
+    Raises:
+      ValueError: if the core is not built.
+    """
+    raise NotImplementedError
+
+  def project(self, tokens, prev_action, is_first):
+    """Computes what does not depend on the state, with any leading axes.
+
+    Args:
+      tokens: [..., E].
+      prev_action: [..., A].
+      is_first: [...] bool.
+
+    Returns:
+      A nest of [..., n], the inputs of `filter_step`.
+    """
+    raise NotImplementedError
+
+  def filter_step(self, weights, inputs, state, rng):
+    """One step with the posterior; returns (Latents, State)."""
+    raise NotImplementedError
+
+  def predict_step(self, weights, action, state, rng):
+    """One step with the prior; returns (Latents, State)."""
+    raise NotImplementedError
+
+  def prior(self, deter):
+    """Returns the prior's logits [..., S, C] float32 for deter [..., D]."""
+    raise NotImplementedError
+
+  def observe(self, tokens, prev_action, is_first, state, rng):
+    """See `interfaces.Core.observe`; what needs no state leaves the scan."""
+    weights = self.weights()
+    inputs = self.project(tokens, prev_action, is_first)
+    def step(t, inputs, state):
+      return self.filter_step(weights, inputs, state, rng.at(t))
+    return base.scan(step, inputs, state, tokens.shape[1])
+
+  def observe_step(self, tokens, prev_action, is_first, state, rng):
+    """See `interfaces.Core.observe_step`."""
+    weights = self.weights()
+    inputs = self.project(tokens, prev_action, is_first)
+    return self.filter_step(weights, inputs, state, rng)
+
+  def imagine(self, policy, state, horizon, rng):
+    """See `interfaces.Core.imagine`."""
+    weights = self.weights()
+    action_rng, latent_rng = rng.fold('action'), rng.fold('latent')
+    def step(t, inputs, state):
+      del inputs
+      action = policy(self.features(state), action_rng.at(t))
+      latents, state = self.predict_step(
+          weights, action, state, latent_rng.at(t))
+      return (latents, action), state
+    (latents, actions), state = base.scan(step, (), state, horizon)
+    return latents, actions, state
+
+  def imagine_step(self, action, state, rng):
+    """See `interfaces.Core.imagine_step`."""
+    return self.predict_step(self.weights(), action, state, rng)
+
+  def features(self, latents) -> dict[str, tf.Tensor]:
+    """Returns deter and flat stoch of Latents or of a State."""
+    stoch = latents.stoch
+    lead = linear.dynamic_shape(stoch)[:-2]
+    return {
+        'deter': latents.deter,
+        'stoch': tf.reshape(stoch, [*lead, self.stoch * self.classes])}
+
+  def kl(self, latents):
+    """Returns KL[sg(posterior) || prior] and KL[posterior || sg(prior)].
+
+    Each is a sum over the groups, in nats, [B, T] float32.
+    """
+    prior = self.prior(latents.deter)
+    stop = tf.stop_gradient
+    dist = lambda logits: distributions.OneHot(logits, self.unimix)
+    return (
+        distributions.kl_divergence(dist(stop(latents.logits)), dist(prior)),
+        distributions.kl_divergence(dist(latents.logits), dist(stop(prior))))
+
+  def starts(self, latents):
+    """Returns the states of Latents [B, T, ...] as State [B * T, ...]."""
+    return base.flat(State(latents.deter, latents.stoch))
+
+  def replay_entry(self, latents) -> dict[str, tf.Tensor]:
+    """Returns deter and the class indices of stoch, as in `replay_spec`."""
+    index = tf.argmax(latents.stoch, -1, tf.int32)
+    return {
+        'deter': tf.cast(latents.deter, tf.float32),
+        'stoch': tf.cast(index, self.replay_spec['stoch'].dtype)}
+
+  def state_from_replay(self, entry):
+    """Returns the State of a replay entry."""
+    stoch = tf.one_hot(tf.cast(entry['stoch'], tf.int32), self.classes)
+    return State(tf.cast(entry['deter'], tf.float32), stoch)
+
+  def result(self, deter, logits, rng):
+    """Samples the latent; returns (Latents, State)."""
+    logits = tf.cast(logits, tf.float32)
+    dist = distributions.OneHot(logits, self.unimix)
+    stoch = dist.straight_through(rng.sample(dist))
+    return Latents(deter, stoch, logits), State(deter, stoch)

@@ -1,0 +1,97 @@
+"""The image decoder of the 2023 form."""
+
+import math
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3 import distributions
+from dv3 import interfaces
+from dv3 import registry
+from dv3 import types
+from dv3.nets import convolution
+from dv3.nets import images
+from dv3.nets import inputs
+from dv3.nets import linear
+from dv3.nets import mlp
+from dv3.nets import norms
+
+
+@registry.register('decoder', 'transposed_cnn')
+class TransposedCNNDecoder(keras.layers.Layer, interfaces.Decoder):
+  """Predicts images by transposed convolutions.
+
+    x = Linear(features) as [y, x, ch]
+    each stage but the last: x = act(norm(upconv(x)))
+    image = upconv(x) + 0.5
+
+  There is no sigmoid: the mean may leave [0, 1].
+
+  Args:
+    obs_spec: image entries of one size; channels are split between them in
+      alphabetical order.
+    feature_spec: {name: size} of the core's features.
+    depth: channels of stage i are depth * multipliers[i].
+    multipliers: as in the encoder, from large to small maps.
+    kernel_size: rows and columns of the kernels.
+    norm: see `nets.norms.make`.
+    act: activation name.
+    use_bias: whether convolutions have a bias before their norm; the first
+      and the last layer always have one.
+    fan: see `nets.initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: for an image whose smallest map is not 3 to 16 a side.
+
+  Source: Hafner et al. 2023 (arXiv v1), appendix B; PyPI dreamerv3 1.5.0,
+    `ImageDecoderResnet` without residual blocks.
+  """
+
+  def __init__(
+      self, *, obs_spec: types.Specs, feature_spec: dict[str, int],
+      depth: int = 96, multipliers: tuple[int, ...] = (1, 2, 4, 8),
+      kernel_size: int = 4, norm: str = 'layer', act: str = 'silu',
+      use_bias: bool = False, fan: str = 'average', dtype: str = 'float32'):
+    super().__init__(autocast=False, dtype=dtype)
+    self.obs_spec = types.freeze(obs_spec)
+    self.keys = tuple(sorted(obs_spec))
+    self.input_size = sum(feature_spec.values())
+    size = images.padded_size(obs_spec, len(multipliers))
+    depths = [depth * x for x in multipliers]
+    rows, columns = (x // 2 ** len(multipliers) for x in size)
+    self.smallest = (rows, columns, depths[-1])
+    self.act = mlp.activation(act)
+    self.start = linear.Linear(
+        math.prod(self.smallest), fan=fan, dtype=dtype, name='start')
+    upconv = lambda n, bias, name: convolution.Upconv2D(
+        n, kernel_size, use_bias=bias, fan=fan, dtype=dtype, name=name)
+    stages = depths[-2::-1]
+    self.convs = [
+        upconv(n, use_bias, f'conv{i}') for i, n in enumerate(stages)]
+    self.norms = [
+        norms.make(norm, dtype=dtype, name=f'norm{i}')
+        for i in range(len(stages))]
+    self.output_conv = upconv(
+        sum(images.channels(spec) for _, spec in self.obs_spec), True,
+        'output')
+
+  def build(self, input_shape=None):
+    self.start.build([None, self.input_size])
+    depth = self.smallest[-1]
+    for layer, norm in zip(self.convs, self.norms, strict=True):
+      layer.build([None, None, None, depth])
+      depth = layer.depth
+      norm.build([None, None, None, depth])
+    self.output_conv.build([None, None, None, depth])
+    super().build(input_shape)
+
+  def call(self, features):
+    joint = inputs.concat_features(features)
+    x = tf.reshape(self.start(joint), [-1, *self.smallest])
+    for layer, norm in zip(self.convs, self.norms, strict=True):
+      x = self.act(norm(layer(x)))
+    x = tf.cast(self.output_conv(x), tf.float32) + 0.5
+    x = images.crop(x, self.obs_spec[0][1].shape[:2])
+    lead = linear.dynamic_shape(joint)[:-1]
+    return images.split(x, self.obs_spec, lead, distributions.Image)

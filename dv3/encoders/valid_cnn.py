@@ -1,0 +1,75 @@
+"""The image encoder of the 2021 form."""
+
+import math
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3 import interfaces
+from dv3 import registry
+from dv3 import types
+from dv3.nets import convolution
+from dv3.nets import images
+from dv3.nets import mlp
+from dv3.nets import norms
+
+
+@registry.register('encoder', 'valid_cnn')
+class ValidCNNEncoder(keras.layers.Layer, interfaces.Encoder):
+  """Encodes images by strided convolutions without padding.
+
+    x = image / 255 - 0.5;   each stage: x = act(norm(conv(x))), stride 2
+
+  There are as many stages as the image's smaller side allows; 64 pixels give
+  maps of 31, 14, 6 and 2.
+
+  Args:
+    obs_spec: image entries of one size, uint8 [Y, X, ch] or [Y, X].
+    depth: channels of stage i are depth * 2^i.
+    kernel_size: rows and columns of the kernels.
+    norm: see `nets.norms.make`.
+    act: activation name.
+    use_bias: whether convolutions have a bias.
+    fan: see `nets.initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: for images that differ in size, or are below 10 pixels a side.
+
+  Source: Hafner et al. 2021 (DreamerV2), appendix; danijar/dreamerv2 0216d33,
+    `Encoder`.
+  """
+
+  def __init__(
+      self, *, obs_spec: types.Specs, depth: int = 48, kernel_size: int = 4,
+      norm: str = 'none', act: str = 'elu', use_bias: bool = True,
+      fan: str = 'average', dtype: str = 'float32'):
+    super().__init__(autocast=False, dtype=dtype)
+    self.obs_spec = types.freeze(obs_spec)
+    sizes = images.valid_sizes(images.common_size(obs_spec, 10), kernel_size)
+    self.depths = tuple(depth * 2 ** i for i in range(len(sizes)))
+    self.token_size = math.prod(sizes[-1]) * self.depths[-1]
+    self.convs = [
+        convolution.Conv2D(
+            n, kernel_size, stride=2, padding='VALID', use_bias=use_bias,
+            fan=fan, dtype=dtype, name=f'conv{i}')
+        for i, n in enumerate(self.depths)]
+    self.norms = [
+        norms.make(norm, dtype=dtype, name=f'norm{i}')
+        for i in range(len(self.depths))]
+    self.act = mlp.activation(act)
+
+  def build(self, input_shape=None):
+    depth = sum(images.channels(spec) for _, spec in self.obs_spec)
+    for conv, norm in zip(self.convs, self.norms, strict=True):
+      conv.build([None, None, None, depth])
+      depth = conv.depth
+      norm.build([None, None, None, depth])
+    super().build(input_shape)
+
+  def call(self, obs):
+    x, lead = images.join(obs, self.obs_spec)
+    x = tf.cast(x, self.compute_dtype) / 255 - 0.5
+    for conv, norm in zip(self.convs, self.norms, strict=True):
+      x = self.act(norm(conv(x)))
+    return tf.reshape(x, [*lead, self.token_size])

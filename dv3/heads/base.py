@@ -1,0 +1,53 @@
+"""What all heads share: a perceptron over the features, then outputs."""
+
+import tf_keras as keras
+
+from dv3 import interfaces
+from dv3.nets import inputs
+from dv3.nets import linear
+from dv3.nets import mlp
+
+
+class MLPHead(keras.layers.Layer, interfaces.Head):
+  """A perceptron, and output layers that subclasses add with `output`.
+
+  Args:
+    feature_spec: {name: size} of the core's features.
+    layers: hidden layers.
+    units: width.
+    output_scale: factor on the output layers' initial weights.
+    norm: see `nets.norms.make`.
+    act: activation name.
+    use_bias: whether hidden layers have a bias before their norm.
+    fan: see `nets.initializers.TruncatedNormal`.
+    dtype: a Keras dtype policy.
+  """
+
+  def __init__(
+      self, *, feature_spec: dict[str, int], layers: int, units: int,
+      output_scale: float, norm: str, act: str, use_bias: bool, fan: str,
+      dtype: str):
+    super().__init__(autocast=False, dtype=dtype)
+    self.input_size = sum(feature_spec.values())
+    self.hidden_size = units if layers else self.input_size
+    self.mlp = mlp.MLP(
+        layers, units, norm=norm, act=act, use_bias=use_bias, fan=fan,
+        dtype=dtype)
+    self._options = {'scale': output_scale, 'fan': fan, 'dtype': dtype}
+    self._outputs: list[linear.Linear] = []
+
+  def output(self, size: int, name: str) -> linear.Linear:
+    """Returns a new output layer, to be called on `hidden(features)`."""
+    layer = linear.Linear(size, name=name, **self._options)
+    self._outputs.append(layer)
+    return layer
+
+  def build(self, input_shape=None):
+    self.mlp.build([None, self.input_size])
+    for layer in self._outputs:
+      layer.build([None, self.hidden_size])
+    super().build(input_shape)
+
+  def hidden(self, features):
+    """Returns the perceptron's result [..., U] for {name: [..., F]}."""
+    return self.mlp(inputs.concat_features(features))

@@ -1,0 +1,1 @@
+"""Scaling rules: how numbers grow with the replicas; no TensorFlow."""

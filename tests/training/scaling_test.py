@@ -1,0 +1,43 @@
+"""Rules for several replicas."""
+
+import numpy as np
+import small_agent
+import tensorflow as tf
+
+from dv3 import registry
+from dv3 import types
+from dv3.optimizers import schedules
+from dv3.training import step
+
+
+def test_rllibs_recipe():
+  rule = registry.get('scaling', 'sqrt')()
+  assert rule(1) == types.Scale()
+  assert rule(4) == types.Scale(4, 4, 2.0, 0.4, 0.1)
+
+
+def test_priming():
+  # RLlib's example for 4 GPUs: 0.4 until 8,000, then up to 10,000.
+  schedule = schedules.Scaled(1e-4, 2.0, 0.4, 10_000)
+  rates = [schedule(x).numpy() for x in (0, 8_000, 9_000, 10_000, 20_000)]
+  np.testing.assert_allclose(
+      rates, [0.4e-4, 0.4e-4, 1.2e-4, 2e-4, 2e-4], rtol=1e-5)
+  again = schedules.Scaled.from_config(schedule.get_config())
+  assert again(9_000).numpy() == schedule(9_000).numpy()
+
+
+def test_the_optimizers_of_an_update_are_scaled():
+  def rates(rate):
+    agent = small_agent.make()
+    agent.build()
+    update = step.Update(
+        agent, tf.distribute.get_strategy(), ((
+            'all', ('*',), small_agent.part(
+                'optimizer', 'laprop', learning_rate=1e-3,
+                warmup_updates=2)),), seed=0, rate=rate)
+    return [
+        float(update.groups[0].optimizer._learning_rate(i)) for i in range(7)]
+  plain, scaled = rates(None), rates((3.0, 0.5, 5))
+  np.testing.assert_allclose(plain, [0, 5e-4, *[1e-3] * 5])
+  np.testing.assert_allclose(
+      scaled, [0, 2.5e-4, *[5e-4] * 3, 3e-3, 3e-3], rtol=1e-5)
