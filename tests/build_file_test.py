@@ -20,6 +20,7 @@ LAYERS = (
     {'encoders', 'decoders', 'cores', 'heads', 'losses'},
     {'agent'},
     {'training'},
+    {'benchmarking', 'exporting'},
     {'bin'},
 )
 """A library may import from its own layer and from those before it."""

@@ -19,39 +19,6 @@ _STEPS = flags.DEFINE_integer(
 _JSON = flags.DEFINE_bool('json', False, 'Print one JSON document.')
 
 
-class RandomPolicy:
-  """Draws uniform actions; its numbers depend on the call only.
-
-  Args:
-    specs: the action entries.
-    seed: of the actions.
-  """
-
-  def __init__(self, specs, seed: int):
-    self._specs = specs
-    self._seed = seed
-
-  def initial(self, num_envs: int):
-    """Returns no state."""
-    del num_envs
-    return ()
-
-  def __call__(self, obs, is_first, state, call_index):
-    """Returns random actions of every environment."""
-    rng = np.random.default_rng((self._seed, call_index))
-    count = len(is_first)
-    actions = {}
-    for name, spec in self._specs.items():
-      if spec.classes is not None:
-        high = np.reshape(spec.classes, spec.shape)
-        actions[name] = rng.integers(
-            0, high, (count, *spec.shape)).astype(np.int32)
-      else:
-        actions[name] = rng.uniform(
-            -1, 1, (count, *spec.shape)).astype(np.float32)
-    return actions, {}, state
-
-
 def play(recipe, seed: int, steps: int):
   """Plays random actions.
 
@@ -59,6 +26,7 @@ def play(recipe, seed: int, steps: int):
     (collector, closed; episodes; digest of all that was seen; seconds).
   """
   from dv3.collectors import local
+  from dv3.collectors import random_policy
   collector = local.LocalCollector(env=recipe, seed=seed)
   digest = hashlib.sha256()
   def sink(rows, workers):
@@ -66,7 +34,7 @@ def play(recipe, seed: int, steps: int):
     for name in sorted(rows):
       digest.update(np.ascontiguousarray(rows[name]).tobytes())
   try:
-    policy = RandomPolicy(collector.action_spec, seed)
+    policy = random_policy.RandomPolicy(collector.action_spec, seed)
     collector.run(policy, sink, 1)  # The processes' start is not timed.
     begin = time.perf_counter()
     episodes = collector.run(policy, sink, steps)

@@ -8,11 +8,12 @@ user what is wrong.
 import contextlib
 import importlib.abc
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
 
-from absl import logging
+from absl import logging as absl_logging
 
 
 def install() -> None:
@@ -21,8 +22,8 @@ def install() -> None:
   What TensorFlow itself logs below a warning stays away later, too.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  logging.get_absl_handler().addFilter(
-      lambda record: record.levelno >= logging.converter.STANDARD_WARNING
+  absl_logging.get_absl_handler().addFilter(
+      lambda record: record.levelno >= logging.WARNING
       or f'{os.sep}tensorflow{os.sep}' not in record.pathname)
   if 'tensorflow' not in sys.modules:
     sys.meta_path.insert(0, _Finder())

@@ -46,6 +46,11 @@ class Policy:
       state = state._replace(action=self._agent.codec.encode(actions))
     return _to_numpy(actions), _to_numpy(entries), _to_numpy(state)
 
+  @property
+  def trace_count(self) -> int:
+    """How often the step was traced: once for each number of environments."""
+    return self._step.experimental_get_tracing_count()
+
   def _random(self, count, call_index):
     """Draws uniform actions {name: [n, ...]}."""
     rng = np.random.default_rng((self._seed, call_index))

@@ -45,6 +45,9 @@ class Update(tf.Module):
       `ChainOptimizer.scale_rate` takes them; None leaves them as they are.
     jit_compile: whether loss and gradients are compiled by XLA; on one
       replica only.
+
+  Attributes:
+    compiled: whether they are.
   """
 
   def __init__(
@@ -67,7 +70,8 @@ class Update(tf.Module):
         self.groups, self._groups_variables, strict=True):
       group.optimizer.build(variables)
     self._gradients = self._loss_and_gradients
-    if jit_compile and strategy.num_replicas_in_sync == 1:
+    self.compiled = jit_compile and strategy.num_replicas_in_sync == 1
+    if self.compiled:
       # Several replicas talk inside the loss, which a nested function forbids.
       self._gradients = tf.function(
           self._loss_and_gradients, autograph=False, jit_compile=True)
@@ -88,6 +92,43 @@ class Update(tf.Module):
     losses, metrics = distribution.first(self.strategy, scalars)
     entries, per_step = distribution.gather(self.strategy, arrays)
     return losses, metrics, entries, per_step
+
+  def device_step(self, batch):
+    """Runs one update on scattered batches; results stay on the device."""
+    return self._step(batch)
+
+  def replica_step(self, batch):
+    """The whole update of one replica, uncompiled, for `dv3-export`.
+
+    Returns:
+      ((losses, metrics), (entries, per_step)) as tensors.
+    """
+    return self._replica(batch)
+
+  def loss_and_gradients(self, batch, update, replica=0):
+    """Computes loss and gradients of one replica, uncompiled.
+
+    What `dv3-export` writes and `dv3-bench --profile` times.
+
+    Args:
+      batch: {name: [b, ...]}, the replica's part.
+      update: int64 scalar, the updates before this one.
+      replica: the replica's number.
+
+    Returns:
+      (total, `agent.Outputs`, gradients in the order of `trained`).
+    """
+    return self._loss_and_gradients(batch, update, replica)
+
+  @property
+  def trained(self) -> list[tf.Variable]:
+    """The trained variables, in the order of their gradients."""
+    return list(self._trained)
+
+  @property
+  def trace_count(self) -> int:
+    """How often the update was traced; it stays where shapes do not change."""
+    return self._step.experimental_get_tracing_count()
 
   def _run(self, batch):
     return self.strategy.run(self._replica, args=(batch,))
@@ -146,6 +187,30 @@ class Update(tf.Module):
     return [
         *self.agent.variables,
         *(v for group in self.groups for v in group.optimizer.variables)]
+
+
+def make_update(
+    agent, strategy, optimizers, *, seed: int,
+    jit_compile: bool | None = None,
+    rate: tuple | None = None) -> Update:
+  """Makes the update of a built agent, under the strategy's scope.
+
+  Args:
+    agent: the built agent.
+    strategy: a `tf.distribute` strategy.
+    optimizers: see `Update`.
+    seed: of the random numbers in training.
+    jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
+      and on the CPU where no images are observed.
+    rate: see `Update`.
+  """
+  if jit_compile is None:
+    jit_compile = distribution.has_gpu() or not any(
+        spec.is_image for _, spec in agent.obs_spec)
+  with strategy.scope():
+    return Update(
+        agent, strategy, optimizers, seed=seed, jit_compile=jit_compile,
+        rate=rate)
 
 
 def _replica_id(context):

@@ -23,7 +23,8 @@ from dv3.training import run
 from dv3.training import step
 from dv3.transforms import pipeline as pipeline_lib
 
-_FLAGS = {
+# The entries of every time step besides observations, actions and latents.
+FLAGS = {
     'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
     'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
 
@@ -109,7 +110,7 @@ def train(
           obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
       agent_.build()
     specs = {
-        **collector_.obs_spec, **collector_.action_spec, **_FLAGS,
+        **collector_.obs_spec, **collector_.action_spec, **FLAGS,
         **(agent_.latent_spec if replay_context else {})}
     # Resets are stored too: a little more than the budget's steps.
     capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
@@ -129,13 +130,9 @@ def train(
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
         online=online_queue, seed=seed, directory=path / 'replay',
         workers=collector_.num_envs, batch_size=batch_size)
-    if jit_compile is None:
-      jit_compile = distribution_lib.has_gpu() or not any(
-          spec.is_image for spec in collector_.obs_spec.values())
-    with strategy.scope():
-      update = step.Update(
-          agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
-          rate=_rate(scale, env_steps * summary['updates_per_env_step']))
+    update = step.make_update(
+        agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
+        rate=_rate(scale, env_steps * summary['updates_per_env_step']))
     return _loop(
         path=path, update=update, collector=collector_, replay=replay,
         pipeline=pipeline_lib.Pipeline(

@@ -1,0 +1,1 @@
+"""Measurements of the library: what `dv3-bench` prints."""

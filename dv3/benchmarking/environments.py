@@ -1,0 +1,65 @@
+"""The rate of the environments alone."""
+
+import time
+from typing import Any
+
+import gin
+import numpy as np
+
+from dv3.collectors import local
+from dv3.collectors import random_policy
+
+
+def measure(
+    *, repeats: int, seconds: float, num_envs: tuple[int, ...] = (1,)
+) -> dict[str, Any]:
+  """Steps the configured environment in worker processes, at random.
+
+  Args:
+    repeats: measurements; the median counts.
+    seconds: of one measurement.
+    num_envs: numbers of environments besides the configured one.
+
+  Returns:
+    What `dv3-bench environments --json` prints.
+
+  Raises:
+    UserError: if the environment cannot be built.
+  """
+  recipe = gin.get_bindings('dv3.train')['env']()
+  own = configured_envs()
+  rates = {}
+  for count in sorted({own, *num_envs}):
+    collector = local.LocalCollector(env=recipe, num_envs=count)
+    policy = random_policy.RandomPolicy(collector.action_spec, 0)
+    try:
+      collector.run(policy, None, 1)  # The processes' start is not timed.
+      rates[count] = [
+          _rate(collector, policy, seconds) for _ in range(repeats)]
+    finally:
+      collector.close()
+  median = {count: float(np.median(x)) for count, x in rates.items()}
+  return {
+      'env_steps_per_second': median[own],
+      'num_envs': own,
+      'environment': f'{recipe.kind}.{recipe.name}',
+      'env_steps_per_second_by_num_envs': {
+          str(count): x for count, x in median.items()},
+      'all_env_steps_per_second': {
+          str(count): x for count, x in rates.items()}}
+
+
+def configured_envs() -> int:
+  """Returns how many environments the configured collector would step."""
+  try:
+    return int(gin.query_parameter('collector.local.num_envs'))
+  except (ValueError, TypeError):
+    return 1  # The collector's default, or another one's choice.
+
+
+def _rate(collector, policy, seconds: float) -> float:
+  """Returns env steps per second over some time."""
+  begin, before = time.perf_counter(), collector.env_steps
+  while (elapsed := time.perf_counter() - begin) < seconds:
+    collector.run(policy, None, 8)
+  return (collector.env_steps - before) / elapsed

@@ -1,0 +1,244 @@
+"""Floating-point operations of an update, from the shapes of the parts.
+
+A product of matrices [n, i] and [i, o] counts 2 n i o, a convolution 2 times
+its kernel's size for every output pixel. Norms, activations, losses and
+optimizers are left out: they are bound by memory and count below one percent.
+
+*Model* FLOPs are what the algorithm asks for, however it is computed: with
+R = B T replayed steps, H imagined steps from each and W(part) multiplications
+of a part a row,
+
+  encoder              2 R (3 W - first)
+  core, filtering      2 R (3 W(advance + posterior) - action)
+  core, prior (KL)     2 R 3 W(prior)
+  decoder, reward and continue heads     2 R 3 W each
+  core, imagination    2 R H W(advance + prior)
+  actor                2 R (H + 1) (4 W - first)    sampled, then trained
+  reward, continue, slow critic in dreams     2 R (H + 1) W each
+  critic in dreams     2 R (H + 1) (3 W - first)
+  critic on replay     2 R (3 W + W), the slow one included
+
+where 3 = forward, gradient of the weights, gradient of the inputs; `first`
+are the kernels that read data or dreams, whose inputs need no gradient. This
+is how the peers in docs/performance.md are counted. *Executed* FLOPs are those
+of the traced graph, with what is computed twice or saved by a trick.
+"""
+
+import math
+
+import tensorflow as tf
+
+from dv3.decoders import cnn as cnn_decoder
+from dv3.encoders import cnn as cnn_encoder
+
+_COUNTED = {
+    'dynamics', 'representation', 'reconstruction', 'reward', 'continue',
+    'actor', 'critic', 'critic_replay'}
+
+
+def model_flops(agent, batch_size: int, length: int) -> dict[str, float]:
+  """Returns the model FLOPs of one update by part; their sum is the update's.
+
+  Args:
+    agent: the built agent.
+    batch_size: B, sequences over all replicas.
+    length: T, trained steps of a sequence.
+  """
+  rows = batch_size * length
+  names = _losses(agent)
+  behavior = any(loss.PHASE == 'behavior' for loss in agent.losses)
+  dreams = rows * (agent.imagination_horizon + 1)
+  observe, imagine, prior, action = _core(agent.core)
+  encoder, first = multiplications(agent.encoder)
+  weight = {
+      name: multiplications(part)[0] for name, part in agent.parts.items()
+      if name not in ('core', 'encoder', 'slow_critic')}
+  count = {
+      'encoder': rows * (3 * encoder - first),
+      'observe': rows * (3 * observe - action)}
+  if 'dynamics' in names:
+    count['prior'] = rows * 3 * prior
+  if 'reconstruction' in names:
+    count['decoder'] = rows * 3 * weight['decoder']
+  for name in ('reward', 'continue'):
+    if name in names:
+      count[name] = rows * 3 * weight[name]
+  if behavior:
+    count['imagine'] = rows * agent.imagination_horizon * imagine
+    count['dream_heads'] = dreams * (
+        weight['reward'] + weight['continue'] + weight['critic'])
+    count['actor'] = dreams * weight['actor']
+    count['critic'] = dreams * weight['critic']
+  if 'actor' in names:
+    count['actor'] += dreams * (
+        3 * weight['actor'] - multiplications(agent.actor)[1])
+  if 'critic' in names:
+    count['critic'] += dreams * (
+        2 * weight['critic'] - multiplications(agent.critic)[1])
+  if 'critic_replay' in names:
+    count['critic_replay'] = rows * 4 * weight['critic']
+  return {name: 2.0 * value for name, value in count.items()}
+
+
+def uncounted(agent) -> list[str]:
+  """Returns the names of losses that `model_flops` does not know."""
+  return sorted(_losses(agent) - _COUNTED)
+
+
+def _losses(agent) -> set[str]:
+  """Returns the names of the agent's losses, without observation keys."""
+  return {
+      name.partition('/')[0] for loss in agent.losses
+      for name in loss.names(agent.parts)}
+
+
+def multiplications(part) -> tuple[int, int]:
+  """Returns the multiplications of a part for one row, and those of its input.
+
+  Dense and block-diagonal kernels multiply each of their numbers once a row.
+  The kernels of convolutions do so for every pixel that comes out; those of
+  parts that are not the library's are taken as one pixel.
+
+  Returns:
+    (all, those of the kernels that read the part's input).
+  """
+  if isinstance(part, cnn_encoder.CNNEncoder):
+    sizes, (rows, columns) = [], part.size
+    for layer in part.convs:
+      if part.strided:
+        rows, columns = rows // 2, columns // 2
+      sizes.append(_size(layer.kernel) * rows * columns)
+      if not part.strided:
+        rows, columns = rows // 2, columns // 2
+    return sum(sizes), sizes[0]
+  if isinstance(part, cnn_decoder.CNNDecoder):
+    rows, columns, _ = part.smallest
+    start = [part.start_block, part.start_hidden, part.start_linear]
+    total = sum(_kernels(layer) for layer in start if layer is not None)
+    for layer in [*part.convs, part.output_conv]:
+      rows, columns = 2 * rows, 2 * columns
+      total += _size(layer.kernel) * rows * columns
+    return total, 0
+  inner = [
+      x for x in (getattr(part, name, None) for name in ('vector', 'image'))
+      if isinstance(x, tf.Module)]
+  if inner:
+    counts = [multiplications(x) for x in inner]
+    return sum(x for x, _ in counts), sum(x for _, x in counts)
+  hidden = getattr(getattr(part, 'mlp', None), 'hidden', None)
+  total = _kernels(part)
+  return total, _kernels(hidden[0]) if hidden else total
+
+
+def _core(core) -> tuple[int, int, int, int]:
+  """Returns the multiplications of a core for one row.
+
+  Attributes called prior... serve imagination and the KL, those called
+  posterior... filtering, all others both.
+
+  Returns:
+    (of filtering, of imagination, of the prior alone, of the action's kernel).
+  """
+  total = _kernels(core)
+  part = lambda prefix: sum(
+      _kernels(value) for name, value in vars(core).items()
+      if name.startswith(prefix) and isinstance(value, tf.Module))
+  prior, posterior = part('prior'), part('posterior')
+  return total - prior, total - posterior, prior, part('action_in')
+
+
+def _kernels(part) -> int:
+  return sum(_size(v) for v in part.trainable_variables if v.shape.rank >= 2)
+
+
+def _size(variable) -> int:
+  return math.prod(variable.shape)
+
+
+def executed_flops(function) -> float:
+  """Counts the products and convolutions that a traced function runs.
+
+  Loops count as often as they may run at most, of branches the dearest.
+
+  Args:
+    function: a `ConcreteFunction` with static shapes.
+  """
+  return _graph(function.graph, [
+      *(x.op for x in function.outputs), *function.graph.control_outputs])
+
+
+def _graph(graph, operations) -> float:
+  """Counts what leads to some operations of a graph."""
+  total, seen, waiting = 0.0, set(), list(operations)
+  while waiting:
+    operation = waiting.pop()
+    if operation.name in seen:
+      continue
+    seen.add(operation.name)
+    total += _operation(graph, operation)
+    waiting += [x.op for x in operation.inputs]
+    waiting += operation.control_inputs
+  return total
+
+
+def _operation(graph, operation) -> float:
+  """Counts one operation, with the functions that it calls."""
+  kind, inputs, outputs = operation.type, operation.inputs, operation.outputs
+  size = lambda tensor: math.prod(tensor.shape)
+  if kind == 'MatMul':
+    inner = inputs[0].shape[0 if operation.get_attr('transpose_a') else 1]
+    return 2.0 * size(outputs[0]) * inner
+  if kind in ('BatchMatMul', 'BatchMatMulV2', 'BatchMatMulV3'):
+    inner = inputs[0].shape[-2 if operation.get_attr('adj_x') else -1]
+    return 2.0 * size(outputs[0]) * inner
+  if kind == 'Einsum':
+    terms = operation.get_attr('equation').decode().split('->')[0].split(',')
+    lengths = {}
+    for term, tensor in zip(terms, inputs, strict=True):
+      lengths |= dict(zip(term, tensor.shape, strict=True))
+    return 2.0 * math.prod(lengths.values()) if len(terms) > 1 else 0.0
+  if kind == 'Conv2D':
+    return 2.0 * size(outputs[0]) * math.prod(inputs[1].shape[:3])
+  if kind == 'Conv2DBackpropInput':
+    return 2.0 * size(inputs[2]) * math.prod(inputs[1].shape[:3])
+  if kind == 'Conv2DBackpropFilter':
+    return 2.0 * size(inputs[2]) * math.prod(outputs[0].shape[:3])
+  if kind in ('While', 'StatelessWhile'):
+    return _trips(operation) * _called(graph, operation, 'body')
+  if kind in ('PartitionedCall', 'StatefulPartitionedCall'):
+    return _called(graph, operation, 'f')
+  if kind in ('If', 'StatelessIf'):
+    return max(
+        _called(graph, operation, name)
+        for name in ('then_branch', 'else_branch'))
+  return 0.0
+
+
+def _called(graph, operation, attribute) -> float:
+  """Counts a function that an operation calls."""
+  name = operation.get_attr(attribute).name
+  while graph is not None:
+    found = graph._functions.get(name)  # pylint: disable=protected-access
+    if found is not None:
+      body = found.graph
+      return _graph(body, [
+          *(x.op for x in body.outputs), *body.control_outputs])
+    graph = getattr(graph, 'outer_graph', None)
+  raise ValueError(f'the graph has no function {name}')
+
+
+def _trips(operation) -> int:
+  """Returns how often a loop runs at most: its second input, by its form."""
+  tensor = operation.inputs[1]
+  while True:
+    value = tf.get_static_value(tensor)
+    if value is not None:
+      return int(value)
+    source = tensor.op
+    if source.type in ('While', 'StatelessWhile'):
+      # A gradient's loop takes the number from its forward loop's results.
+      tensor = source.inputs[list(source.outputs).index(tensor)]
+    elif source.type == 'Identity':
+      tensor = source.inputs[0]
+    else:
+      raise ValueError(f'{operation.name} has no static number of rounds')

@@ -1,0 +1,137 @@
+"""The cost of an update against the size of the model or the batch."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dv3 import errors
+from dv3.config import files
+
+_SHAPE = re.compile(r'(\d+)x(\d+)')
+_BLUE, _GREY, _INK = '#1f5fa8', '#8a8a8a', '#333333'
+_STYLE: Any = {
+    'font.size': 11, 'axes.titlesize': 12.5, 'axes.labelsize': 11,
+    'legend.fontsize': 9.5, 'axes.edgecolor': '#999999',
+    'axes.labelcolor': _INK, 'text.color': _INK, 'xtick.color': _INK,
+    'ytick.color': _INK, 'font.family': 'DejaVu Sans'}
+
+
+def parse(points: Sequence[str]) -> list[tuple[str, list[str]]]:
+  """Turns points such as '12m' or '16x64' into flags.
+
+  Returns:
+    [(label, flags of `dv3-bench update`)].
+
+  Raises:
+    UserError: for what is neither a shipped size nor a batch shape.
+  """
+  result = []
+  for point in points:
+    if shape := _SHAPE.fullmatch(point):
+      size, length = shape.groups()
+      result.append((point, [
+          f'--gin_param=train.batch_size = {size}',
+          f'--gin_param=train.batch_length = {length}']))
+    elif f'size/{point}.gin' in files.shipped_names():
+      result.append((point, [f'--gin_file=size/{point}.gin']))
+    else:
+      sizes = [
+          name.removeprefix('size/').removesuffix('.gin')
+          for name in files.shipped_names() if name.startswith('size/')]
+      raise errors.UserError(
+          f'--sweep={point} is neither a batch shape (16x64: sequences x '
+          f'steps) nor one of the sizes {", ".join(sizes)}')
+  return result
+
+
+def measure(
+    points: Sequence[str], arguments: Sequence[str], *, quiet: bool = False
+) -> dict[str, Any]:
+  """Measures every point in a process of its own, smallest first as given.
+
+  Args:
+    points: sizes or batch shapes, see `parse`.
+    arguments: further flags of `dv3-bench update`.
+    quiet: whether nothing is printed on the way.
+
+  Returns:
+    {'points': [{'label', ... as `update` prints}], 'exponent': slope of
+    log seconds against log GFLOP; 1 is proportional, None for one point}.
+
+  Raises:
+    UserError: if a point cannot be measured, with its own reason.
+  """
+  rows = []
+  for label, flags in parse(points):
+    done = subprocess.run(
+        [sys.executable, '-m', 'dv3.bin.bench', 'update', '--json',
+         *arguments, *flags], text=True, capture_output=True, check=False)
+    if done.returncode:
+      lines = done.stderr.strip().splitlines() or ['no message']
+      raise errors.UserError(f'--sweep={label}: {lines[-1]}')
+    rows.append({
+        'label': label, **json.loads(done.stdout.strip().splitlines()[-1])})
+    if quiet:
+      continue
+    print(
+        f'{label}: {rows[-1]["seconds"]:.4g} s, {rows[-1]["gflop"]:.4g} GFLOP, '
+        f'{rows[-1]["share_of_ceiling"]:.1%} of the ceiling', flush=True)
+  exponent = None
+  if len({row['gflop'] for row in rows}) > 1:
+    exponent = float(np.polyfit(
+        np.log([row['gflop'] for row in rows]),
+        np.log([row['seconds'] for row in rows]), 1)[0])
+  return {'points': rows, 'exponent': exponent}
+
+
+def draw(result: dict[str, Any]) -> bytes:
+  """Draws seconds an update against GFLOP, beside the machine's ceiling.
+
+  Returns:
+    A PNG file's bytes.
+
+  Raises:
+    UserError: if matplotlib is not installed.
+  """
+  try:
+    import matplotlib
+    from matplotlib import figure as figure_lib
+  except ImportError as error:
+    raise errors.UserError(
+        'a picture of a sweep needs matplotlib; install the extra: '
+        "pip install 'dv3[report]'") from error
+  rows = sorted(result['points'], key=lambda row: row['gflop'])
+  gflop = np.array([row['gflop'] for row in rows])
+  seconds = np.array([row['seconds'] for row in rows])
+  ceiling = np.array([row['ceiling_gflops'] for row in rows])
+  with matplotlib.rc_context(_STYLE):
+    figure = figure_lib.Figure((5.2, 3.6), layout='constrained')
+    axes: Any = figure.subplots()
+    axes.loglog(
+        gflop, seconds, 'o-', color=_BLUE, linewidth=1.8,
+        label=f'dv3, {rows[0]["dtype"]}')
+    axes.loglog(
+        gflop, gflop / ceiling, '--', color=_GREY, linewidth=1.5,
+        label='all at the ceiling of matrix products')
+    for row in rows:
+      axes.annotate(
+          row['label'], (row['gflop'], row['seconds']), (4, -12),
+          textcoords='offset points', fontsize=9.5)
+    axes.set_xlabel('model GFLOP an update')
+    axes.set_ylabel('seconds an update')
+    axes.set_title(
+        f'{rows[0]["device"]}, {rows[0]["dtype"]}', loc='left',
+        fontweight='bold')
+    axes.grid(color='#e6e6e6', linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(facecolor='white', edgecolor='none', framealpha=0.85)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=150, facecolor='white')
+  return buffer.getvalue()

@@ -1,0 +1,91 @@
+"""The cost of one update."""
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dv3.benchmarking import flops
+from dv3.benchmarking import machine
+from dv3.benchmarking import workload as workload_lib
+from dv3.training import distribution
+
+
+def measure(
+    workload: workload_lib.Workload, *, repeats: int, warmup: int,
+    gemm_size: int = 2048, executed: bool = False) -> dict[str, Any]:
+  """Times updates on random batches, through the trainer's own update.
+
+  A matrix product runs between any two of them, so that the ceiling belongs to
+  the same minutes.
+
+  Args:
+    workload: what to measure.
+    repeats: timed updates; the median counts.
+    warmup: updates before them, after the first one.
+    gemm_size: rows of the product that gives the ceiling.
+    executed: whether to count the FLOPs of the traced graph too.
+
+  Returns:
+    What `dv3-bench update --json` prints; see docs/performance.md.
+  """
+  update = workload_lib.make_update(workload)
+  agent = update.agent
+  batches = workload_lib.batches(workload, agent.latent_spec)
+  begin = time.perf_counter()
+  run(update, batches[0])
+  compiling = time.perf_counter() - begin
+  first_update = machine.process_seconds()
+  gemm = machine.Gemm(agent.compute_dtype, gemm_size)
+  for number in range(warmup):
+    run(update, batches[number % len(batches)])
+    gemm.run()
+  seconds, cpu_seconds = [], []
+  for number in range(repeats):
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    run(update, batches[number % len(batches)])
+    seconds.append(time.perf_counter() - begin)
+    cpu_seconds.append(time.process_time() - cpu_begin)
+    gemm.run()
+  size = workload.settings['batch_size']
+  length = workload.settings['batch_length']
+  parts = flops.model_flops(agent, size, length)
+  gflop = sum(parts.values()) / 1e9
+  median = float(np.median(seconds))
+  result = {
+      'seconds': median,
+      'seconds_best': float(np.min(seconds)),
+      'cpu_seconds': float(np.median(cpu_seconds)),
+      'gflop': gflop,
+      'ceiling_gflops': gemm.gflops,
+      'share_of_ceiling': gflop / median / gemm.gflops,
+      'first_update_seconds': first_update,
+      'compile_seconds': max(0.0, compiling - median),
+      'peak_rss_bytes': machine.peak_rss_bytes(),
+      'dtype': agent.compute_dtype,
+      'device': distribution.describe(update.strategy),
+      'parameters': sum(int(np.prod(v.shape)) for v in update.trained),
+      'batch_size': size, 'batch_length': length,
+      'traces': update.trace_count,
+      'gflop_by_part': {name: x / 1e9 for name, x in parts.items()},
+      'all_seconds': seconds, 'all_ceilings_gflops': gemm.rates}
+  if unknown := flops.uncounted(agent):
+    result['losses_not_counted'] = unknown
+  if executed:
+    result['executed_gflop'] = executed_gflop(update, batches[0])
+  return result
+
+
+def run(update, batch) -> None:
+  """Runs one update to its end."""
+  tf.nest.map_structure(np.asarray, update(batch))
+
+
+def executed_gflop(update, batch) -> float:
+  """Returns the GFLOP that the traced loss and gradients run, one replica."""
+  function = tf.function(update.loss_and_gradients, autograph=False)
+  batch = {name: tf.convert_to_tensor(x) for name, x in batch.items()}
+  traced = function.get_concrete_function(
+      batch, tf.constant(0, tf.int64), tf.constant(0))
+  return flops.executed_flops(traced) / 1e9

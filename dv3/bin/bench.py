@@ -1,0 +1,189 @@
+"""dv3-bench: what the parts of a configuration cost on this machine.
+
+  dv3-bench update --gin_file=preset/pong.gin --dtype=bfloat16 --profile
+  dv3-bench update --gin_file=... --sweep=1m,12m --output=sizes.png
+  dv3-bench act|replay|loop|environments --gin_file=... --json
+
+The last line printed is JSON; with --json it is the only one. How to measure
+and what the names mean: docs/performance.md.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from dv3 import errors
+from dv3 import nearest
+from dv3.bin import app
+
+FLAGS = flags.FLAGS
+_JSON = flags.DEFINE_bool('json', False, 'Print nothing but one JSON line.')
+_DTYPE = flags.DEFINE_enum(
+    'dtype', None, ['float32', 'bfloat16'],
+    "Sets Agent.compute_dtype; the configuration's own by default.")
+_REPEATS = flags.DEFINE_integer(
+    'repeats', 5, 'Measurements; the median counts.', lower_bound=1)
+_WARMUP = flags.DEFINE_integer(
+    'warmup', 2, 'Updates between the first one and the timed ones.',
+    lower_bound=0)
+_SECONDS = flags.DEFINE_float(
+    'seconds', 2.0, 'Seconds of one measurement; not for updates.',
+    lower_bound=0.001)
+_OBSERVATIONS = flags.DEFINE_string(
+    'observations', None, "'4' (numbers), '64x64x3' (an image) or both by a "
+    "comma, in place of the environment's. For replay 64x64x3 is the default, "
+    "and 'task' means the environment's.")
+_ACTIONS = flags.DEFINE_string(
+    'actions', None, "'6' (discrete) or 'box6' (numbers), in place of the "
+    "environment's.")
+_CAPACITY = flags.DEFINE_integer(
+    'capacity', 20_000, 'Steps in replay, for replay.', lower_bound=1)
+_PROFILE = flags.DEFINE_bool(
+    'profile', False, 'Time the parts of the update too; compiles each.')
+_EXECUTED = flags.DEFINE_bool(
+    'executed', False, 'Count the FLOPs of the traced update too.')
+_SWEEP = flags.DEFINE_list(
+    'sweep', [], 'Sizes (1m,12m) or batch shapes (8x64,16x64) to measure '
+    'updates at, each in a process of its own; draws --output.')
+_OUTPUT = flags.DEFINE_string(
+    'output', 'sweep.png', 'Where --sweep draws cost against size.')
+_GEMM_SIZE = flags.DEFINE_integer(
+    'gemm_size', 2048, 'Rows of the matrix product that gives the ceiling.',
+    lower_bound=1)
+
+def main(argv: Sequence[str]) -> None:
+  """Runs one measurement."""
+  command, *rest = argv[1:] or ['']
+  commands = {
+      'update': _update, 'act': _act, 'replay': _replay, 'loop': _loop,
+      'environments': _environments}
+  if rest or command not in commands:
+    near = nearest.hint(command, commands, 'commands') if command else (
+        f'say dv3-bench {"|".join(commands)}')
+    raise errors.UserError(
+        f'there is no measurement {" ".join(argv[1:])!r}; {near}')
+  if _SWEEP.value and command != 'update':
+    raise errors.UserError('--sweep belongs to dv3-bench update')
+  result = _sweep() if _SWEEP.value else commands[command]()
+  if not _JSON.value:
+    _show(result)
+  print(json.dumps(result), flush=True)
+
+
+def _parse() -> None:
+  """Gives the configuration of the flags to gin."""
+  from dv3 import config
+  params = list(FLAGS.gin_param)
+  if FLAGS.seed is not None:
+    params.append(f'train.seed = {FLAGS.seed}')
+  if _DTYPE.value:
+    params.append(f"Agent.compute_dtype = '{_DTYPE.value}'")
+  if FLAGS.logdir and not FLAGS.gin_file:
+    config.load(FLAGS.logdir, params, FLAGS.plugin)
+  else:
+    config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+
+
+def _workload(observations: str | None):
+  """Returns the workload of the flags with these observations."""
+  _parse()
+  from dv3.benchmarking import workload
+  return workload.make(observations, _ACTIONS.value)
+
+
+def _update():
+  """Measures updates."""
+  workload = _workload(_OBSERVATIONS.value)
+  from dv3.benchmarking import update
+  result = update.measure(
+      workload, repeats=_REPEATS.value, warmup=_WARMUP.value,
+      gemm_size=_GEMM_SIZE.value, executed=_EXECUTED.value)
+  if _PROFILE.value:
+    from dv3.benchmarking import profile
+    found = profile.measure(workload, repeats=_REPEATS.value)
+    result['profile_seconds'] = found['wall']
+    result['profile_cpu_seconds'] = found['cpu']
+  return result
+
+
+def _act():
+  """Measures acting."""
+  workload = _workload(_OBSERVATIONS.value)
+  from dv3.benchmarking import act
+  return act.measure(
+      workload, repeats=_REPEATS.value, seconds=_SECONDS.value)
+
+
+def _replay():
+  """Measures replay."""
+  chosen = _OBSERVATIONS.value or '64x64x3'
+  workload = _workload(None if chosen == 'task' else chosen)
+  from dv3.benchmarking import replay
+  agent = workload.settings['agent'](
+      obs_spec=workload.obs_spec, action_spec=workload.action_spec)
+  return replay.measure(
+      workload, agent.latent_spec, repeats=_REPEATS.value,
+      capacity=_CAPACITY.value, seconds=_SECONDS.value)
+
+
+def _loop():
+  """Measures the training loop."""
+  _parse()
+  from dv3.benchmarking import loop
+  return loop.measure(
+      windows=_REPEATS.value, seconds=_SECONDS.value)
+
+
+def _environments():
+  """Measures environments."""
+  _parse()
+  from dv3.benchmarking import environments
+  return environments.measure(
+      repeats=_REPEATS.value, seconds=_SECONDS.value)
+
+
+def _sweep():
+  """Measures updates at several sizes and draws them."""
+  # Where it keeps its font cache, matplotlib tells on first use.
+  logging.getLogger('matplotlib').setLevel(logging.ERROR)
+  from dv3.benchmarking import sweep
+  from dv3.loggers import files
+  passed = [
+      *(f'--gin_file={x}' for x in FLAGS.gin_file),
+      *(f'--gin_param={x}' for x in FLAGS.gin_param),
+      *(f'--plugin={x}' for x in FLAGS.plugin),
+      f'--repeats={_REPEATS.value}', f'--warmup={_WARMUP.value}',
+      f'--gemm_size={_GEMM_SIZE.value}']
+  for flag in (_DTYPE, _OBSERVATIONS, _ACTIONS):
+    if flag.value:
+      passed.append(f'--{flag.name}={flag.value}')
+  if FLAGS.seed is not None:
+    passed.append(f'--seed={FLAGS.seed}')
+  result = sweep.measure(_SWEEP.value, passed, quiet=_JSON.value)
+  files.write_whole(_OUTPUT.value, sweep.draw(result))
+  return {**result, 'picture': os.path.abspath(_OUTPUT.value)}
+
+
+def _show(result) -> None:
+  """Prints numbers for people, one a line."""
+  for name, value in result.items():
+    if isinstance(value, dict):
+      for key, inner in value.items():
+        if isinstance(inner, int | float):
+          print(f'{name}/{key}: {inner:.5g}')
+    elif isinstance(value, float):
+      print(f'{name}: {value:.5g}')
+    elif not isinstance(value, list):
+      print(f'{name}: {value}')
+
+
+def run() -> None:
+  """The console script."""
+  app.run(main, positional=True)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,1 @@
+"""Programs that run without dv3: StableHLO and SavedModels."""

@@ -1,0 +1,170 @@
+"""Compiled functions as StableHLO, for any PJRT runtime.
+
+A program is a folder:
+
+  program.stablehlo   the module, as text
+  inputs.npz          arg_0 .. arg_n, one set of arguments
+  expected.npz        out_0 .. out_m, what TensorFlow computes from them
+  program.json        the name, shape and dtype of every argument and result,
+                      and which result is the new value of which argument
+
+Arguments are the function's tensors, then the variables that it reads; results
+are the function's, then the new values of the variables that it writes. Runs
+with 64-bit integers enabled (JAX: JAX_ENABLE_X64=1).
+"""
+
+import json
+import os
+import re
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dv3 import errors
+
+_ARGUMENT = re.compile(r'%arg(\d+): tensor<([^>]*)>')
+_ALIAS = re.compile(
+    r'parameter_number = (\d+) : i64\}, output_index = array<i64: (\d+)>')
+_TYPES = {
+    'f32': 'float32', 'f64': 'float64', 'bf16': 'bfloat16', 'i1': 'bool',
+    'i8': 'int8', 'i16': 'int16', 'i32': 'int32', 'i64': 'int64',
+    'ui8': 'uint8', 'ui16': 'uint16', 'ui32': 'uint32', 'ui64': 'uint64'}
+
+
+class Program(NamedTuple):
+  """An exported function.
+
+  Attributes:
+    text: the StableHLO module.
+    arguments: (name, value) in order.
+    results: (name, value) in order, as TensorFlow computes them.
+    aliases: {number of an argument: number of the result that is its new
+      value}.
+  """
+
+  text: str
+  arguments: list[tuple[str, np.ndarray]]
+  results: list[tuple[str, np.ndarray]]
+  aliases: dict[int, int]
+
+  def save(self, folder: str | os.PathLike) -> None:
+    """Writes the program's folder.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    describe = lambda pairs: [
+        {'name': name, 'shape': list(x.shape), 'dtype': x.dtype.name}
+        for name, x in pairs]
+    document = {
+        'arguments': describe(self.arguments),
+        'results': describe(self.results),
+        'new_value': {str(k): v for k, v in self.aliases.items()}}
+    try:
+      os.makedirs(folder, exist_ok=True)
+      path = lambda name: os.path.join(folder, name)
+      with open(path('program.stablehlo'), 'w', encoding='utf-8') as file:
+        file.write(self.text)
+      with open(path('program.json'), 'w', encoding='utf-8') as file:
+        json.dump(document, file, indent=1)
+      _write(path('inputs.npz'), 'arg', self.arguments)
+      _write(path('expected.npz'), 'out', self.results)
+    except OSError as error:
+      raise errors.UserError(
+          f'{folder} cannot be written: {error.strerror}; choose another '
+          '--output') from error
+
+
+def _write(path, prefix, pairs) -> None:
+  arrays = {f'{prefix}_{i}': x for i, (_, x) in enumerate(pairs)}
+  np.savez(path, allow_pickle=False, **arrays)
+
+
+def export(function, *arguments: Any, names: tuple[str, ...]) -> Program:
+  """Compiles a function with XLA and runs it once.
+
+  Args:
+    function: of tensors, with static shapes; it may write variables, which
+      then have their new values.
+    *arguments: nests of tensors or arrays.
+    names: one for each argument, for the document.
+
+  Raises:
+    UserError: if the function cannot be compiled as a whole, with the reason.
+  """
+  arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+  compiled = tf.function(function, autograph=False, jit_compile=True)
+  try:
+    concrete = compiled.get_concrete_function(*arguments)
+    text = compiled.experimental_get_compiler_ir(*arguments)(
+        stage='stablehlo')
+  except (tf.errors.OpError, ValueError, TypeError) as error:
+    first = str(error).strip().partition('\n')[0]
+    raise errors.UserError(
+        f'XLA cannot compile it as a whole: {first}; export on one device, '
+        'with parts that have static shapes and no host operations') from error
+  variables = {id(v.handle): v for v in concrete.graph.variables}
+  # Taken before the function runs, and copied: it may write them in place.
+  pairs = [
+      (name, _copy(value)) for name, nest in zip(
+          names, arguments, strict=True) for name, value in flat(name, nest)]
+  captured = []
+  for value in concrete.captured_inputs:
+    variable = variables.get(id(value))
+    captured.append(variable)
+    pairs.append(
+        (f'constant/{len(pairs)}', _copy(value)) if variable is None
+        else (f'variable/{variable.name}', _copy(variable)))
+  aliases = _check(text, pairs)
+  results = list(flat('', compiled(*arguments)))
+  offset = len(pairs) - len(captured)
+  results = [(name.lstrip('/'), _copy(x)) for name, x in results]
+  for number, result in sorted(aliases.items(), key=lambda item: item[1]):
+    variable = captured[number - offset]
+    if result != len(results):
+      raise errors.UserError(
+          f'the program has {len(results)} results before {variable.name}, '
+          f'which is number {result}; it has results that TensorFlow dropped')
+    results.append((f'variable/{variable.name}', _copy(variable)))
+  return Program(text, pairs, results, aliases)
+
+
+def _copy(value) -> np.ndarray:
+  """Returns a copy of a tensor or variable."""
+  return np.array(value.numpy())
+
+
+def flat(name: str, nest) -> list[tuple[str, Any]]:
+  """Returns (path, leaf) of a nest, in TensorFlow's order."""
+  if isinstance(nest, dict):
+    items = [(key, nest[key]) for key in sorted(nest)]
+  elif isinstance(nest, tuple) and hasattr(nest, '_fields'):
+    items = list(zip(nest._fields, nest, strict=True))  # pyright: ignore
+  elif isinstance(nest, tuple | list):
+    items = list(enumerate(nest))
+  else:
+    return [(name, nest)]
+  return [pair for key, x in items for pair in flat(f'{name}/{key}', x)]
+
+
+def _check(text: str, pairs) -> dict[int, int]:
+  """Compares the module's arguments with ours; returns its aliases."""
+  start = text.index('@main(')
+  header = text[start: text.index('\n', start)]
+  found = _ARGUMENT.findall(header.split('->')[0])
+  if len(found) != len(pairs):
+    raise errors.UserError(
+        f'the program has {len(found)} arguments where {len(pairs)} were '
+        'given; TensorFlow has dropped or added some')
+  for (number, kind), (name, value) in zip(found, pairs, strict=True):
+    *shape, dtype = kind.split('x')
+    if (tuple(map(int, shape)), _TYPES.get(dtype)) != (
+        value.shape, value.dtype.name):
+      raise errors.UserError(
+          f'argument {number} of the program is tensor<{kind}>, not '
+          f'{value.dtype.name} {value.shape} as {name}')
+  module = next(
+      line for line in text.splitlines() if line.startswith('module @'))
+  return {int(x): int(y) for x, y in _ALIAS.findall(module)}

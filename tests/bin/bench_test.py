@@ -1,0 +1,135 @@
+"""dv3-bench at tiny sizes: it runs and prints the names that others read."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from dv3 import errors
+from dv3.bin import bench
+
+TINY = [
+    '--gin_file=dreamerv3.gin', '--gin_file=size/1m.gin',
+    '--gin_file=task/cartpole.gin', '--gin_param=DETER = 16',
+    '--gin_param=HIDDEN = 8', '--gin_param=UNITS = 8',
+    '--gin_param=train.batch_size = 2', '--gin_param=train.batch_length = 3',
+    '--gin_param=train.jit_compile = False',
+    # The world model alone: what behavior adds takes seconds to trace.
+    '--gin_param=Agent.losses = (@loss.kl, @loss.reward)',
+    '--gin_param=balancer.fixed.scales = {}',
+    '--repeats=2', '--warmup=1', '--seconds=0.05', '--gemm_size=64', '--json']
+SPACES = ['--observations=4', '--actions=2']
+
+
+@pytest.fixture(name='run')
+def make_run(capsys):
+  def run(command, *arguments):
+    flags.FLAGS.unparse_flags()
+    saved = flags.FLAGS.flag_values_dict()
+    try:
+      flags.FLAGS(['dv3-bench', *TINY, *arguments])
+      bench.main(['dv3-bench', command])
+    finally:
+      for name, value in saved.items():
+        flags.FLAGS[name].value = value
+        flags.FLAGS[name].present = 0
+    out = capsys.readouterr().out.strip().splitlines()
+    assert len(out) == 1
+    return json.loads(out[0])
+  return run
+
+
+def test_update(run):
+  result = run('update', *SPACES, '--dtype=bfloat16', '--executed')
+  assert result['dtype'] == 'bfloat16'
+  for name in (
+      'seconds', 'gflop', 'ceiling_gflops', 'share_of_ceiling',
+      'first_update_seconds', 'peak_rss_bytes', 'executed_gflop'):
+    assert result[name] > 0, name
+  assert result['share_of_ceiling'] == pytest.approx(
+      result['gflop'] / result['seconds'] / result['ceiling_gflops'])
+  assert result['traces'] == 1
+  # The model alone is computed as it is counted, but for the first step.
+  assert result['executed_gflop'] == pytest.approx(result['gflop'], rel=0.2)
+
+
+def test_act(run):
+  result = run('act', *SPACES)
+  assert result['num_envs'] == 1
+  rates = result['env_steps_per_second_by_num_envs']
+  assert set(rates) == {'1', '16'}
+  assert result['env_steps_per_second'] == rates['1'] > 0
+
+
+def test_replay(run):
+  result = run('replay', '--capacity=60', '--actions=2')
+  for name in (
+      'adds_per_second', 'sequences_per_second', 'memcpy_bytes_per_second',
+      'share_of_memcpy'):
+    assert result[name] > 0, name
+  assert result['observations'] == {'observation': ['uint8', 64, 64, 3]}
+  assert result['sequence_length'] == 4
+  # The image, the shifted action, reward and three flags; one start latent.
+  steps = 3 * (64 * 64 * 3 + 4 + 4 + 3)
+  assert result['bytes_per_sequence'] == steps + 16 * 4 + 32
+
+
+def test_loop(run):
+  result = run('loop', '--gin_param=train.replayed_steps_per_env_step = 6')
+  assert result['env_steps_per_second'] > 0
+  assert result['updates_per_second'] > 0
+  shares = result['time_shares']
+  assert {'collect', 'sample', 'update', 'write_back', 'other'} <= set(shares)
+  assert 0.9 < sum(shares.values()) < 1.1
+  assert result['windows'] == 2
+
+
+def test_environments(run):
+  result = run('environments')
+  assert result['environment'] == 'env.gymnasium'
+  assert result['env_steps_per_second'] > 0
+
+
+@pytest.mark.parametrize('command, arguments, message', [
+    ('updat', [], "no measurement 'updat'; did you mean update"),
+    ('act', ['--sweep=1m'], '--sweep belongs to dv3-bench update'),
+    ('update', ['--sweep=2m'], '--sweep=2m is neither a batch shape'),
+    ('act', ['--observations=4x'], "'4x' is neither a length"),
+    ('act', ['--observations=4', '--actions=no'], '--actions=no is neither'),
+])
+def test_mistakes(run, command, arguments, message):
+  with pytest.raises(errors.UserError, match=message):
+    run(command, *arguments)
+
+
+def program(*arguments):
+  return subprocess.run(
+      [sys.executable, '-m', 'dv3.bin.bench', *arguments], text=True,
+      capture_output=True, check=False)
+
+
+def test_a_mistake_on_the_command_line_is_one_line():
+  done = program('updates')
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.count('\n') == 1
+  assert done.stderr.startswith('dv3-bench: there is no measurement')
+
+
+@pytest.mark.slow
+def test_sweep_draws_and_profile_names_the_parts(tmp_path):
+  picture = tmp_path / 'sweep.png'
+  done = program(
+      'update', *TINY, *SPACES, '--sweep=2x3,4x3', f'--output={picture}')
+  assert done.returncode == 0, done.stderr
+  result = json.loads(done.stdout.splitlines()[-1])
+  assert [x['label'] for x in result['points']] == ['2x3', '4x3']
+  assert result['points'][1]['gflop'] == 2 * result['points'][0]['gflop']
+  assert picture.read_bytes().startswith(b'\x89PNG')
+  done = program('update', *TINY, *SPACES, '--profile')
+  assert done.returncode == 0, done.stderr
+  profile = json.loads(done.stdout.splitlines()[-1])['profile_seconds']
+  assert set(profile) == {
+      'encoder', 'observe_scan', 'imagination', 'heads', 'decoder', 'losses',
+      'backward', 'optimizer', 'host', 'update'}

@@ -1,0 +1,213 @@
+"""Exported programs hold what TensorFlow computes.
+
+With the variable DV3_JAX_PYTHON, the path of a Python that has JAX, the
+programs are run there too, without TensorFlow.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import textwrap
+
+import numpy as np
+import pytest
+import small_agent
+import tensorflow as tf
+
+from dv3 import errors
+from dv3.exporting import programs
+from dv3.exporting import stablehlo
+from dv3.training import distribution
+from dv3.training import policy as policy_lib
+from dv3.training import step
+
+JAX = os.environ.get('DV3_JAX_PYTHON')
+RUN = """
+    import io, sys
+    import jax
+    import numpy as np
+    from jax._src import xla_bridge
+    from jax._src.interpreters import mlir
+    from jax._src.lib import xla_client
+    from jaxlib import _jax
+    from jaxlib.mlir import ir
+    folder = sys.argv[1]
+    backend = xla_bridge.get_backend()
+    device = backend.local_devices()[0]
+    with mlir.make_ir_context():
+      module = ir.Module.parse(open(folder + '/program.stablehlo').read())
+      code = io.BytesIO()
+      module.operation.write_bytecode(code)
+    program = backend.compile_and_load(
+        code.getvalue(), _jax.DeviceList((device,)),
+        xla_client.CompileOptions())
+    inputs = np.load(folder + '/inputs.npz')
+    buffers = [
+        jax.device_put(inputs[f'arg_{i}'], device)
+        for i in range(len(inputs.files))]
+    results = program.execute_sharded(buffers)
+    results = results.disassemble_into_single_device_arrays()
+    np.savez(folder + '/jax.npz', **{
+        f'out_{i}': np.asarray(x[0]) for i, x in enumerate(results)})
+    """
+
+
+@pytest.fixture(name='agent', scope='module')
+def make_agent():
+  agent = small_agent.make()
+  agent.build()
+  return agent
+
+
+def make_update(agent):
+  return step.make_update(
+      agent, distribution.make_strategy(), (('all', ('*',), small_agent.part(
+          'optimizer', 'laprop', learning_rate=1e-2, warmup_updates=0)),),
+      seed=3, jit_compile=False)
+
+
+def check_saved(program, folder):
+  """Saves a program and compares its files; runs it where there is JAX."""
+  program.save(folder)
+  document = json.loads((folder / 'program.json').read_text())
+  for file, prefix, field, values in (
+      ('inputs', 'arg', 'arguments', program.arguments),
+      ('expected', 'out', 'results', program.results)):
+    with np.load(folder / f'{file}.npz') as saved:
+      assert len(saved.files) == len(values) == len(document[field])
+      for i, ((name, value), entry) in enumerate(zip(
+          values, document[field], strict=True)):
+        np.testing.assert_array_equal(saved[f'{prefix}_{i}'], value)
+        assert entry == {
+            'name': name, 'shape': list(value.shape),
+            'dtype': value.dtype.name}
+  assert (folder / 'program.stablehlo').read_text() == program.text
+  if JAX:
+    subprocess.run(
+        [JAX, '-c', textwrap.dedent(RUN), str(folder)], check=True,
+        env={**os.environ, 'JAX_ENABLE_X64': '1', 'JAX_PLATFORMS': 'cpu'})
+    with np.load(folder / 'jax.npz') as found:
+      assert len(found.files) == len(program.results)
+      for i, (name, value) in enumerate(program.results):
+        assert found[f'out_{i}'].dtype == value.dtype
+        np.testing.assert_allclose(
+            np.asarray(found[f'out_{i}'], np.float64),
+            np.asarray(value, np.float64), rtol=1e-4, atol=1e-5,
+            err_msg=name)
+
+
+def test_variables_are_arguments_and_their_new_values_results(tmp_path):
+  counter = tf.Variable([1.0, 2.0], name='counter')
+  kernel = tf.Variable([[1.0, 2.0], [3.0, 4.0]], name='kernel')
+  def function(x):
+    counter.assign_add(x)
+    return {'y': tf.linalg.matvec(kernel, x)}
+  program = stablehlo.export(
+      function, np.array([1.0, 1.0], np.float32), names=('x',))
+  assert [name for name, _ in program.arguments] == [
+      'x', 'variable/counter:0', 'variable/kernel:0']
+  results = dict(program.results)
+  np.testing.assert_array_equal(results['y'], [3, 7])
+  np.testing.assert_array_equal(results['variable/counter:0'], [2, 3])
+  np.testing.assert_array_equal(dict(program.arguments)[
+      'variable/counter:0'], [1, 2])
+  assert program.aliases == {1: 1}
+  check_saved(program, tmp_path / 'program')
+
+
+def test_what_cannot_be_compiled_is_a_clear_error():
+  def function(x):
+    return tf.py_function(lambda x: x, [x], tf.float32)
+  with pytest.raises(errors.UserError, match='XLA cannot compile it'):
+    stablehlo.export(function, np.zeros(2, np.float32), names=('x',))
+
+
+def test_policy_program_acts_like_the_policy(agent, tmp_path):
+  program = programs.policy(agent, seed=5, num_envs=3)
+  check_saved(program, tmp_path / 'policy')
+  policy = policy_lib.Policy(agent, seed=5)
+  obs = {
+      name: np.zeros((3, *spec.shape), spec.dtype)
+      for name, spec in agent.obs_spec}
+  actions, _, state = policy(
+      obs, np.ones(3, bool), policy.initial(3), 0)
+  results = dict(program.results)
+  for name, value in actions.items():
+    np.testing.assert_allclose(
+        results[f'actions/{name}'], value, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+      results['state/latent/deter'], state.latent.deter, rtol=1e-5, atol=1e-6)
+
+
+def test_saved_model_acts_like_the_policy(agent, tmp_path):
+  programs.ServedPolicy(agent, seed=5).save(str(tmp_path / 'model'))
+  served = tf.saved_model.load(str(tmp_path / 'model'))
+  policy = policy_lib.Policy(agent, seed=5)
+  batch = small_agent.batch(size=3, length=4)
+  ours, theirs = policy.initial(3), served.initial(3)
+  flat = served.signatures['initial'](num_envs=tf.constant(3))
+  for t in range(4):
+    obs = {key: batch[key][:, t] for key in small_agent.OBS_SPEC}
+    is_first = batch['is_first'][:, t]
+    actions, _, ours = policy(obs, is_first, ours, t)
+    result = served.step(obs, is_first, theirs, tf.constant(t, tf.int64))
+    theirs = result['state']
+    flat = served.signatures['serving_default'](
+        is_first=tf.constant(is_first), call_index=tf.constant(t, tf.int64),
+        **{f'obs_{key}': tf.constant(x) for key, x in obs.items()},
+        **{name: x for name, x in flat.items() if name.startswith('state_')})
+    for name, value in actions.items():
+      np.testing.assert_allclose(
+          result['actions'][name], value, rtol=1e-5, atol=1e-6)
+      np.testing.assert_allclose(
+          flat[f'action_{name.replace("/", "_")}'], value, rtol=1e-5,
+          atol=1e-6)
+
+
+@pytest.mark.slow
+def test_gradients_are_those_of_tensorflow(agent, tmp_path):
+  update = make_update(agent)
+  batch = small_agent.batch(size=2, length=3)
+  program = programs.gradients(update, batch)
+  check_saved(program, tmp_path / 'gradients')
+  batch = {name: tf.constant(x) for name, x in batch.items()}
+  total, outputs, gradients = tf.function(
+      update.loss_and_gradients, autograph=False)(
+          batch, tf.constant(0, tf.int64))
+  results = dict(program.results)
+  np.testing.assert_allclose(results['total'], total, rtol=1e-5)
+  for name, value in outputs.losses.items():
+    np.testing.assert_allclose(
+        results[f'outputs/losses/{name}'], value, rtol=1e-5, atol=1e-6)
+  found = [x for name, x in program.results if name.startswith('gradients/')]
+  for variable, ours, theirs in zip(
+      update.trained, gradients, found, strict=True):
+    np.testing.assert_allclose(
+        theirs, ours, rtol=1e-3, atol=1e-5, err_msg=variable.name)
+
+
+@pytest.mark.slow
+def test_whole_update_is_that_of_training(tmp_path):
+  agents = [small_agent.make() for _ in range(2)]
+  for agent in agents:
+    agent.build()
+  for ours, theirs in zip(
+      agents[0].variables, agents[1].variables, strict=True):
+    theirs.assign(ours)
+  trained, exported = (make_update(agent) for agent in agents)
+  batch = small_agent.batch(size=2, length=3)
+  program = programs.whole_update(exported, batch)
+  check_saved(program, tmp_path / 'update')
+  trained(batch)
+  for ours, theirs in zip(
+      agents[0].variables, agents[1].variables, strict=True):
+    np.testing.assert_allclose(
+        ours, theirs, rtol=1e-3, atol=1e-4, err_msg=ours.name)
+  results = dict(program.results)
+  assert any('kernel' in name for name in results)
+  with open(pathlib.Path(tmp_path) / 'update/program.json') as file:
+    document = json.load(file)
+  for argument, result in document['new_value'].items():
+    assert document['arguments'][int(argument)]['name'] == (
+        document['results'][result]['name'])
