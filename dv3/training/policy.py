@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3.collectors import random_policy
 
 
 class Policy:
@@ -30,6 +31,7 @@ class Policy:
     self._seed = seed
     self._mode = mode
     self._random_steps = random_steps
+    self._random = random_policy.RandomPolicy(agent.codec.specs, seed)
     self._step = tf.function(self._trace, autograph=False)
 
   def initial(self, num_envs: int):
@@ -42,7 +44,8 @@ class Policy:
         {k: obs[k] for k, _ in self._agent.obs_spec},
         np.asarray(is_first, bool), state, np.int64(call_index))
     if call_index * len(is_first) < self._random_steps:
-      actions = self._random(len(is_first), call_index)
+      actions, _, _ = self._random(obs, is_first, (), call_index)
+      actions = {k: tf.constant(v) for k, v in actions.items()}
       state = state._replace(action=self._agent.codec.encode(actions))
     return _to_numpy(actions), _to_numpy(entries), _to_numpy(state)
 
@@ -50,20 +53,6 @@ class Policy:
   def trace_count(self) -> int:
     """How often the step was traced: once for each number of environments."""
     return self._step.experimental_get_tracing_count()
-
-  def _random(self, count, call_index):
-    """Draws uniform actions {name: [n, ...]}."""
-    rng = np.random.default_rng((self._seed, call_index))
-    actions = {}
-    for name, spec in self._agent.codec.specs.items():
-      shape = (count, *spec.shape)
-      if spec.classes is not None:
-        classes = np.reshape(spec.classes, spec.shape)
-        value = rng.integers(0, classes, shape, np.int32)
-      else:
-        value = rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-      actions[name] = tf.constant(value)
-    return actions
 
   def _trace(self, obs, is_first, state, call_index):
     rng = distributions.Rng(self._seed).fold('policy').fold(call_index)

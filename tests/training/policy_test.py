@@ -1,0 +1,28 @@
+"""The policy as collectors call it."""
+
+import numpy as np
+import small_agent
+
+from dv3.training import policy
+
+
+def test_random_actions_at_first_are_what_the_state_remembers():
+  agent = small_agent.make()
+  agent.build()
+  obs = {k: v[:2, 0] for k, v in small_agent.batch().items() if k in dict(
+      agent.obs_spec)}
+  first = np.ones(2, bool)
+  acting = policy.Policy(agent, seed=0, random_steps=4)
+  seen = []
+  state = acting.initial(2)
+  for call in range(4):
+    actions, entries, state = acting(obs, first, state, call)
+    assert set(entries) == {'latent/deter', 'latent/stoch'}
+    np.testing.assert_allclose(
+        state.action, agent.codec.encode(actions), rtol=1e-6)
+    seen.append(actions['action/move'])
+  # Two environments: calls 0 and 1 are random, uniform within the bounds.
+  assert all(np.abs(x).max() <= 1.0 for x in seen[:2])
+  again = policy.Policy(agent, seed=0)
+  actions, _, _ = again(obs, first, again.initial(2), 0)
+  assert not np.allclose(actions['action/move'], seen[0])
