@@ -2,6 +2,7 @@
 
 import numpy as np
 import small_agent
+import tensorflow as tf
 
 from dv3.training import policy
 
@@ -18,8 +19,9 @@ def test_random_actions_at_first_are_what_the_state_remembers():
   for call in range(4):
     actions, entries, state = acting(obs, first, state, call)
     assert set(entries) == {'latent/deter', 'latent/stoch'}
-    np.testing.assert_allclose(
-        state.action, agent.codec.encode(actions), rtol=1e-6)
+    encoded = agent.codec.encode(
+        {k: tf.constant(v) for k, v in actions.items()})
+    np.testing.assert_allclose(state.action, encoded, rtol=1e-6)
     seen.append(actions['action/move'])
   # Two environments: calls 0 and 1 are random, uniform within the bounds.
   assert all(np.abs(x).max() <= 1.0 for x in seen[:2])
