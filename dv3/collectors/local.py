@@ -1,6 +1,7 @@
 """The collector of environments on this machine."""
 
 import contextlib
+import copy
 import time
 from typing import Any
 
@@ -105,7 +106,8 @@ class LocalCollector(interfaces.Collector):
     """See `interfaces.Collector.state`."""
     if self._envs is None:
       return {'started': False}
-    return {
+    # A copy: some of these change in place with the next step.
+    return copy.deepcopy({
         'started': True, 'env_steps': self.env_steps, 'calls': self._calls,
         'obs': self._obs, 'reward': self._reward, 'is_first': self._is_first,
         'is_last': self._is_last, 'is_terminal': self._is_terminal,
@@ -116,7 +118,7 @@ class LocalCollector(interfaces.Collector):
             self._policy_state is not None) else self._policy_leaves,
         'actions': [
             {k: np.stack([x[k] for x in actions]) for k in self.action_spec}
-            if actions else {} for actions in self._actions]}
+            if actions else {} for actions in self._actions]})
 
   def load(self, state: dict[str, Any]) -> None:
     """See `interfaces.Collector.load`; the number of environments may differ.

@@ -35,9 +35,10 @@ CHECKS: dict[str, tuple[Callable, ...]] = {
     'optimizer': (model_checks.optimizer_descends,),
     'sampler': (host_checks.sampler_draws_what_is_stored,),
     'env': (host_checks.env_keeps_gymnasiums_contract,),
+    'collector': (host_checks.collector_hands_on_every_step,),
+    'transform': (host_checks.transform_loses_no_step,),
+    'scaling': (host_checks.scaling_leaves_one_replica,),
     'logger': (host_checks.logger_takes_everything,)}
-"""Collectors and transforms have no general check: what they do is known to
-their own tests only."""
 
 
 def run(check: Callable, kind: str, name: str, kwargs: dict[str, Any], folder):

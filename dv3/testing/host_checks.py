@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.utils import env_checker
 
 from dv3 import types
+from dv3.collectors import random_policy
 from dv3.envs import spaces
 from dv3.testing import small
 
@@ -86,3 +87,97 @@ def logger_takes_everything(kind, name, kwargs, folder):
   logger.flush()
   logger.truncate(5)
   logger.close()
+
+
+def collector_hands_on_every_step(kind, name, kwargs):
+  """Episodes are whole and in order, and a restored collector goes on."""
+  del kind
+  recipe = types.Recipe('env', 'memory', {'length': 4})
+  make = lambda: small.make(
+      'collector', name, kwargs, env=recipe, seed=3, num_envs=2)
+  collector = make()
+  try:
+    policy = random_policy.RandomPolicy(collector.action_spec, seed=0)
+    steps = []
+    sink = lambda step, workers: steps.extend(
+        {k: np.array(v[i]) for k, v in step.items()} | {'worker': int(worker)}
+        for i, worker in enumerate(workers))
+    episodes = collector.run(policy, sink, 30)
+    assert collector.env_steps >= 30
+    assert len(episodes) >= 3
+    assert {x.length for x in episodes} == {4}
+    for worker in {x['worker'] for x in steps}:
+      _check_stream([x for x in steps if x['worker'] == worker])
+    assert sum(not x['is_first'] for x in steps) in range(
+        collector.env_steps - collector.num_envs, collector.env_steps + 1)
+    state, before = collector.state(), len(steps)
+    collector.run(policy, sink, 8)
+    straight = steps[before:]
+  finally:
+    collector.close()
+  other = make()
+  try:
+    other.load(state)
+    del steps[:]
+    other.run(policy, sink, 8)
+  finally:
+    other.close()
+  for a, b in zip(straight, steps, strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key], key)
+
+
+def _check_stream(steps):
+  """Asserts that one worker's steps are episodes of four, one after another."""
+  assert steps[0]['is_first']
+  for i, step in enumerate(steps):
+    assert step['is_first'] == (i % 5 == 0), i
+    assert step['is_last'] == step['is_terminal'] == (i % 5 == 4), i
+    cue_shows = step['observation'][:-1].any()
+    assert cue_shows == step['is_first'], i
+    if step['is_first']:
+      assert step['reward'] == 0.0
+    if step['is_last']:
+      assert step['action'] == 0, 'the action after the last step is zeros'
+
+
+def transform_loses_no_step(kind, name, kwargs):
+  """Every step comes out in order, of its own worker; the state survives."""
+  del kind
+  rng = np.random.default_rng(0)
+  def step(number, worker):
+    return {
+        'observation': np.float32([number, worker]),
+        'reward': np.float32(rng.normal()),
+        'is_first': np.bool_(number % 6 == 0),
+        'is_last': np.bool_(number % 6 == 5), 'is_terminal': np.bool_(False)}
+  transform = small.make('transform', name, kwargs)
+  out = {0: [], 1: []}
+  for number in range(24):
+    if number == 10:  # In the middle of an episode.
+      other = small.make('transform', name, kwargs)
+      other.load(transform.state())
+      transform = other
+    for worker in out:
+      given = step(number, worker)
+      ready = transform(given, worker)
+      assert all(set(x) == set(given) for x in ready)
+      out[worker] += ready
+  for worker, ready in out.items():
+    numbers = [int(x['observation'][0]) for x in ready]
+    assert numbers == list(range(24)), f'worker {worker}: {numbers}'
+    assert all(int(x['observation'][1]) == worker for x in ready)
+    assert all(np.isfinite(x['reward']) for x in ready)
+
+
+def scaling_leaves_one_replica(kind, name, kwargs):
+  """One replica is left as it is; factors of several are positive."""
+  del kind
+  rule = small.make('scaling', name, kwargs)
+  assert rule(1) == types.Scale()
+  for replicas in (2, 8):
+    scale = rule(replicas)
+    assert isinstance(scale.batch, int) and scale.batch >= 1
+    assert isinstance(scale.environments, int) and scale.environments >= 1
+    assert scale.learning_rate > 0 and scale.priming > 0
+    assert 0 <= scale.priming_share <= 1
