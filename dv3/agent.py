@@ -27,6 +27,10 @@ _LOSSES = (
     'critic_imagined', 'critic_replay')
 
 
+_SCALES = {'representation': 0.1, 'critic_replay': 0.3}
+"""Published scales of losses other than 1."""
+
+
 class PolicyState(NamedTuple):
   """What the policy carries from step to step.
 
@@ -158,8 +162,9 @@ class Agent(tf.Module):
     self.losses = [
         factory() for factory in losses or [
             registry.get('loss', name) for name in _LOSSES]]
+    names = {name for loss in self.losses for name in loss.NAMES}
     self.balancer = pick(balancer, 'balancer', 'fixed', scales={
-        'representation': 0.1, 'critic_replay': 0.3})()
+        name: scale for name, scale in _SCALES.items() if name in names})()
     self.parts = {
         'encoder': self.encoder, 'core': self.core, 'decoder': self.decoder,
         'reward': self.reward, 'continue': self.continuation,

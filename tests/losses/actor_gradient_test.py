@@ -36,7 +36,7 @@ def make(actor_loss, actions, **kwargs):
       actor=part('head', 'actor', output_scale=1.0),
       critic=part('head', 'normal'),
       losses=(actor_loss, *(registry.get('loss', name) for name in names)),
-      balancer=part('balancer', 'fixed'), imagination_horizon=4, **kwargs)
+      imagination_horizon=4, **kwargs)
   agent.build()
   return agent
 
