@@ -41,8 +41,8 @@ def make(
 
   Source: Tassa et al. 2018; danijar/dreamerv3 e3f0224, `dmc`.
   """
-  if image:
-    os.environ.setdefault('MUJOCO_GL', gl)
+  # Read when dm_control is imported; without pictures it needs no library.
+  os.environ.setdefault('MUJOCO_GL', gl if image else 'disabled')
   suite = extras.load('dm_control.suite', 'env.dmc', 'dmc')
   domain, _, name = task.partition('_')
   if task.startswith(('ball_in_cup_', 'cup_')):
