@@ -12,7 +12,6 @@ from dv3 import errors
 from dv3 import registry
 from dv3.envs import wrappers
 
-
 _EXTRAS = {
     'flappy_bird_gymnasium': 'flappy_bird', 'gymnasium_robotics': 'robotics',
     'highway_env': 'highway', 'mujoco': 'mujoco', 'pygame': 'pygame'}
