@@ -12,7 +12,8 @@ _EPISODES = flags.DEFINE_integer(
     'episodes', 10, 'Episodes to play to their end.', lower_bound=1)
 _JSON = flags.DEFINE_bool('json', False, 'Print one JSON line.')
 _LIKELIEST = flags.DEFINE_bool(
-    'likeliest', False, 'Take the likeliest actions in place of samples.')
+    'likeliest', None, 'Take the likeliest actions in place of samples; '
+    'without this flag evaluate.likeliest decides.')
 
 
 def main(argv):
@@ -24,10 +25,11 @@ def main(argv):
 
   from dv3 import config
   config.load(FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin)
+  # A flag that was not given must not hide what the configuration says.
+  chosen = {} if _LIKELIEST.value is None else {'likeliest': _LIKELIEST.value}
   result = gin.get_configurable('dv3.evaluate')(
       logdir=FLAGS.logdir, episodes=_EPISODES.value,
-      seed=1 if FLAGS.seed is None else FLAGS.seed,
-      likeliest=_LIKELIEST.value)
+      seed=1 if FLAGS.seed is None else FLAGS.seed, **chosen)
   if _JSON.value:
     print(json.dumps(result))
     return
