@@ -102,9 +102,8 @@ def test_unknown_name_tells_nearest_and_how_to_load_others():
 
 
 def test_unknown_name_that_is_an_extra(monkeypatch):
-  monkeypatch.setattr(plugins, 'extras', lambda: ('crafter',))
-  assert "pip install 'dv3[crafter]'" in message(
-      registry.get, 'env', 'crafter')
+  monkeypatch.setattr(plugins, 'extras', lambda: ('doom',))
+  assert "pip install 'dv3[doom]'" in message(registry.get, 'env', 'doom')
 
 
 def test_bare_names_belong_to_the_library():

@@ -8,6 +8,7 @@ import pytest
 
 BROKEN = '''
 import tensorflow as tf
+from dv3 import interfaces
 from dv3 import registry
 from dv3.cores import rssm
 from dv3.heads import twohot
@@ -15,9 +16,8 @@ from dv3.heads import twohot
 
 @registry.register('core', 'test.forgets_resets')
 class ForgetsResets(rssm.RSSM):
-  def _observe_inputs(self, tokens, prev_action, is_first):
-    return super()._observe_inputs(
-        tokens, prev_action, tf.zeros_like(is_first))
+  def project(self, tokens, prev_action, is_first):
+    return super().project(tokens, prev_action, tf.zeros_like(is_first))
 
 
 @registry.register('core', 'test.two_ways')
@@ -42,7 +42,7 @@ class LateWeight(twohot.TwoHotHead):
 
 
 @registry.register('normalizer', 'test.own_statistics')
-class OwnStatistics(tf.Module):
+class OwnStatistics(tf.Module, interfaces.Normalizer):
   def build(self):
     self.mean = tf.Variable(0.0, trainable=False)
 
