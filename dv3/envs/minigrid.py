@@ -1,5 +1,7 @@
 """MiniGrid, small worlds seen in part."""
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 
@@ -30,7 +32,7 @@ def make(
   Source: Chevalier-Boisvert et al. 2023, https://arxiv.org/abs/2306.13831.
   """
   minigrid = extras.load('minigrid.wrappers', 'env.minigrid', 'minigrid')
-  env = gymnasium.make(id)
+  env: Any = gymnasium.make(id)
   if pixels:
     env = minigrid.RGBImgPartialObsWrapper(env, tile_size=tile)
     side = env.observation_space['image'].shape

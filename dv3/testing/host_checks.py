@@ -147,7 +147,7 @@ def transform_loses_no_step(kind, name, kwargs):
   rng = np.random.default_rng(0)
   def step(number, worker):
     return {
-        'observation': np.float32([number, worker]),
+        'observation': np.array([number, worker], np.float32),
         'reward': np.float32(rng.normal()),
         'is_first': np.bool_(number % 6 == 0),
         'is_last': np.bool_(number % 6 == 5), 'is_terminal': np.bool_(False)}
