@@ -47,8 +47,8 @@ def hold(logdir) -> Iterator[None]:
       file = _acquire(folder / NAME)
     except OSError as error:
       raise errors.UserError(
-          f'cannot write {folder}: {error.strerror or error}; mend its '
-          'permissions, or choose another --logdir') from error
+          f'cannot write {folder}: {error.strerror or error}; free space, mend '
+          'its permissions, or choose another --logdir') from error
     with file:
       _held[folder] = 1
       try:
@@ -92,11 +92,12 @@ def _acquire(path):
     except FileNotFoundError:
       pass
     file.close()
-  file.truncate(0)
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-  file.write(json.dumps({
-      'pid': os.getpid(), 'host': socket.gethostname(), 'since': now}))
-  file.flush()
+  text = json.dumps({
+      'pid': os.getpid(), 'host': socket.gethostname(), 'since': now})
+  with contextlib.suppress(OSError):  # On a full disk the lock holds, too.
+    file.truncate(0)
+    os.write(file.fileno(), text.encode())
   return file
 
 

@@ -99,7 +99,7 @@ def test_environment_that_is_not_deterministic_is_truncated_and_said_so(
   plugin.write_text(PLUGIN)
   logdir = tmp_path / 'run'
   gin = (
-      *lives.GIN, f'--plugin={plugin}', '--gin_param=TASK = @env.test.random')
+      *lives.TINY, f'--plugin={plugin}', '--gin_param=TASK = @env.test.random')
   lives.live(zygote, logdir, '--gin_param=STEPS = 60', gin=gin)
   assert not lives.scores(logdir)
   output = lives.live(zygote, logdir, '--gin_param=STEPS = 90', gin=gin)

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 HERE = pathlib.Path(__file__).parent
-GIN = ['--gin_file=dreamerv3.gin', f'--gin_file={HERE / "tiny.gin"}']
+TINY = ['--gin_file=dreamerv3.gin', f'--gin_file={HERE / "tiny.gin"}']
+GIN = [*TINY, f'--gin_file={HERE / "poles.gin"}']
 SECONDS = float(os.environ.get('DV3_FAULTS_SECONDS', '600'))
 """After which a process that does not end is killed, and the test fails."""
 

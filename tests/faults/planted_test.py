@@ -52,13 +52,16 @@ def test_a_bomb_is_a_bomb(tmp_path):
   assert (tmp_path / 'exploded').exists()
 
 
-@pytest.mark.parametrize('name', [
-    'state.npz', *(pytest.param(f'replay/{x}.npz', marks=pytest.mark.slow)
-                   for x in ('index', 'chunks', 'latents', 'sampler'))])
-def test_pickles_in_a_checkpoint(zygote, run, name):
+@pytest.mark.parametrize('name, code', [
+    ('state.npz', 2), *(
+        pytest.param(f'replay/{name}.npz', code, marks=pytest.mark.slow)
+        # Chunks that cannot be read are left out.
+        for name, code in (
+            ('index', 2), ('sampler', 2), ('chunks', 0), ('latents', 0)))])
+def test_pickles_in_a_checkpoint(zygote, run, name, code):
   logdir, exploded = run
   plant(lives.checkpoints(logdir)[-1] / name, exploded)
-  output = lives.live(zygote, logdir, '--gin_param=STEPS = 140', code=2)
+  output = lives.live(zygote, logdir, '--gin_param=STEPS = 140', code=code)
   assert len(output.strip().splitlines()[-1]) < 500
   assert not exploded.exists()
 
@@ -91,7 +94,7 @@ def test_code_named_by_the_configuration(run, line, monkeypatch):
       'def explode(**kwargs): pass\n')
   (logdir / 'planted.gin').write_text('import planted\n')
   path = logdir / 'config.gin'
-  path.write_text(f'{line}\n{path.read_text()}\n{line}\n')
+  path.write_text(f'{path.read_text()}\n{line}\n')
   monkeypatch.chdir(logdir)
   monkeypatch.syspath_prepend(str(logdir))
   with pytest.raises(errors.UserError) as info:

@@ -30,7 +30,7 @@ def test_memory_files_and_threads_stay(zygote, tmp_path, record_property):
       '--gin_param=REPLAYED_STEPS_PER_ENV_STEP = 1.0',
       '--gin_param=train.replay_capacity = 2000',
       '--gin_param=train.log_every_seconds = 1',
-      '--gin_param=train.save_every_seconds = 2')
+      '--gin_param=train.save_every_seconds = 2', gin=lives.TINY)
   samples = []
   try:
     while True:

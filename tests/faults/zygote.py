@@ -11,12 +11,16 @@ arguments contain the text, the process takes the action: 'kill' (before the
 call), 'kill after', 'sigint', 'sigterm', or ['raise', errno].
 """
 
+import contextlib
 import errno
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
+
+import dv3
 
 READY = 'ready'
 
@@ -24,8 +28,13 @@ READY = 'ready'
 def main():
   # TensorFlow starts its threads with the first operation, so that a process
   # that has only imported it can fork.
-  importlib.import_module('dv3.training.trainer')
+  for module in pkgutil.walk_packages(dv3.__path__, 'dv3.'):
+    if not module.name.startswith(('dv3.testing', 'dv3.bin.')):
+      with contextlib.suppress(ImportError):  # Of an extra.
+        importlib.import_module(module.name)
   importlib.import_module('dv3.bin.train')
+  from tensorflow.python.eager import context
+  assert context.context()._context_handle is None, 'TensorFlow has started'
   print(READY, flush=True)
   for line in sys.stdin:
     order = json.loads(line)
@@ -85,7 +94,7 @@ def plant(name, text, count, action):
   calls = []
 
   def wrapped(*arguments, **kwargs):
-    if text in ' '.join(map(str, arguments)):
+    if not text or text in ' '.join(map(str, arguments)):
       calls.append(1)
       if len(calls) == count:
         if action == 'kill after':
