@@ -77,7 +77,7 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     self.start_norm = make_norm('start_norm')
     conv = lambda n, name: convolution.Conv2D(
         n, kernel_size, stride=2 if strided else 1, transposed=strided,
-        dtype=dtype, name=name)
+        repeated=not strided, dtype=dtype, name=name)
     stages = list(reversed(self.depths[:-1]))
     self.convs = [conv(n, f'conv{i}') for i, n in enumerate(stages)]
     self.norms = [make_norm(f'norm{i}') for i in range(len(stages))]
@@ -104,8 +104,8 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
   def call(self, features):
     x, lead = self._start(features)
     for layer, norm in zip(self.convs, self.norms, strict=True):
-      x = self.act(norm(layer(x if self.strided else convolution.repeat2(x))))
-    x = self.output_conv(x if self.strided else convolution.repeat2(x))
+      x = self.act(norm(layer(x)))
+    x = self.output_conv(x)
     x = tf.sigmoid(tf.cast(images.crop(
         x, self.obs_spec[0][1].shape[:2]), tf.float32))
     return images.split(x, self.obs_spec, lead, distributions.Image)

@@ -1,6 +1,7 @@
 """Any environment that is registered with gymnasium."""
 
 import difflib
+import importlib.util
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,11 @@ from PIL import Image
 from dv3 import errors
 from dv3 import registry
 from dv3.envs import wrappers
+
+_EXTRAS = {
+    'flappy_bird_gymnasium': 'flappy_bird', 'gymnasium_robotics': 'robotics',
+    'highway_env': 'highway', 'mujoco': 'mujoco', 'pygame': 'pygame'}
+"""The extras of dv3 that bring packages which environments need."""
 
 
 @registry.register('env', 'gymnasium')
@@ -41,14 +47,16 @@ def make(
       env = gymnasium.wrappers.AddRenderObservation(env)
   except gymnasium.error.DependencyNotInstalled as error:
     raise errors.UserError(
-        f'{id} needs a package that is not installed: {error}; install it, '
-        'for example with pip install "gymnasium[other]"') from error
+        f'{id} needs a package that is not installed: {error}; '
+        f'{_install(str(error)) or "install it"}') from error
   except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
     near = difflib.get_close_matches(id, list(gymnasium.registry), 3, 0.5)
     hint = f'did you mean {" or ".join(near)}?' if near else (
         'import the package that registers it: package.module:Name-v0')
     if id.startswith('ALE/'):
       hint = 'use env.atari, with pip install "dv3[atari]"'
+    elif ':' in id and not importlib.util.find_spec(id.split(':')[0]):
+      hint = f'{id.split(":")[0]} is not installed; {_install(id) or hint}'
     raise errors.UserError(
         f'gymnasium has no environment {id!r}; {hint}') from error
   if image:
@@ -58,6 +66,14 @@ def make(
   if time_limit:
     env = gymnasium.wrappers.TimeLimit(env, time_limit)
   return env
+
+
+def _install(text):
+  """Returns how to install the first known package in a text, or ''."""
+  for package, extra in _EXTRAS.items():
+    if package in text.lower():
+      return f'pip install "dv3[{extra}]"'
+  return ''
 
 
 def _resized(env, size):

@@ -1,5 +1,6 @@
 """Convolutions of the published encoders and decoders; NHWC, kernels HWIO."""
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -15,6 +16,10 @@ class Conv2D(keras.layers.Layer):
     kernel_size: rows and columns of the kernel.
     stride: 1 or more.
     padding: 'SAME' in TensorFlow's sense, or 'VALID'.
+    repeated: if true, every input pixel is first repeated in rows and
+      columns. It is computed as one convolution of the small image with a
+      kernel of sums for each of the four phases, and a rearrangement: 36
+      multiplications in place of 100 for a kernel of 5.
     transposed: if true, the input pixels are first placed at the odd
       positions (1, 3, 5, ...) of a zero image of `stride` (2) times the size,
       then a stride-1 SAME convolution follows, without flipping the kernel.
@@ -27,18 +32,23 @@ class Conv2D(keras.layers.Layer):
   """
 
   def __init__(
-      self, depth, kernel_size, *, stride=1, padding='SAME', transposed=False,
-      use_bias=True, scale=1.0, fan='in', **kwargs):
+      self, depth, kernel_size, *, stride=1, padding='SAME', repeated=False,
+      transposed=False, use_bias=True, scale=1.0, fan='in', **kwargs):
     super().__init__(autocast=False, **kwargs)
+    if repeated and (stride != 1 or transposed or kernel_size % 2 == 0):
+      raise ValueError(
+          'a repeated convolution has stride 1, no transposition and an odd '
+          'kernel')
     if transposed and stride != 2:
       raise ValueError(f'a transposed convolution has stride 2, not {stride}')
     self.options = {
         'depth': depth, 'kernel_size': kernel_size, 'stride': stride,
-        'padding': padding, 'transposed': transposed, 'use_bias': use_bias,
-        'scale': scale, 'fan': fan}
+        'padding': padding, 'repeated': repeated, 'transposed': transposed,
+        'use_bias': use_bias, 'scale': scale, 'fan': fan}
     self.depth = depth
     self.stride = stride
     self.padding = padding
+    self.repeated = repeated
     self.transposed = transposed
 
   def build(self, input_shape):
@@ -55,12 +65,19 @@ class Conv2D(keras.layers.Layer):
 
   def call(self, x):
     x = tf.cast(x, self.compute_dtype)
-    kernel = tf.cast(self.kernel, self.compute_dtype)
+    kernel = tf.convert_to_tensor(self.kernel)
     stride = self.stride
     if self.transposed:
       x = _spread(x)
       stride = 1
-    y = tf.nn.conv2d(x, kernel, stride, self.padding)
+    if self.repeated:
+      sums = tf.constant(_phase_sums(kernel.shape[0]))
+      kernel = tf.einsum('aiu,bjv,uvcd->ijcabd', sums, sums, kernel)
+      kernel = tf.reshape(kernel, [*kernel.shape[:3], -1])
+    y = tf.nn.conv2d(
+        x, tf.cast(kernel, self.compute_dtype), stride, self.padding)
+    if self.repeated:
+      y = tf.nn.depth_to_space(y, 2)
     if self.bias is not None:
       y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
     return y
@@ -138,13 +155,20 @@ def max_pool2(x):
   return tf.reduce_max(x, [2, 4])
 
 
-def repeat2(x):
-  """Returns x [N, Y, X, ch] with every pixel repeated in rows and columns."""
-  _, rows, columns, depth = x.shape
-  x = tf.reshape(x, [-1, rows, 1, columns, 1, depth])
-  x = tf.broadcast_to(
-      x, [linear.dynamic_shape(x)[0], rows, 2, columns, 2, depth])
-  return tf.reshape(x, [-1, 2 * rows, 2 * columns, depth])
+def _phase_sums(size: int) -> np.ndarray:
+  """Returns [2, m, size]: which taps of a kernel meet the same pixel.
+
+  After every pixel was repeated, output row 2 i + a sees input row
+  i + floor((a + tap - pad) / 2) at each tap.
+  """
+  pad = (size - 1) // 2
+  offsets = [[(a + tap - pad) // 2 for tap in range(size)] for a in (0, 1)]
+  reach = max(abs(x) for row in offsets for x in row)
+  sums = np.zeros((2, 2 * reach + 1, size), np.float32)
+  for a, row in enumerate(offsets):
+    for tap, offset in enumerate(row):
+      sums[a, offset + reach, tap] = 1.0
+  return sums
 
 
 def _spread(x):

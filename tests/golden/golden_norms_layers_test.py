@@ -23,10 +23,6 @@ def pooled(layer):
   return lambda x: convolution.max_pool2(layer(x))
 
 
-def repeated(layer):
-  return lambda x: layer(convolution.repeat2(x))
-
-
 def conv(case, **kwargs):
   return convolution.Conv2D(
       kernel(case).shape[-1], kernel(case).shape[0], **kwargs)
@@ -47,7 +43,7 @@ CASES = {
     'conv_transp_k5_s2': lambda c: (
         conv(c, stride=2, transposed=True), None),
     'conv_k5_maxpool2': lambda c: (conv(c), pooled),
-    'repeat2_conv_k5': lambda c: (conv(c), repeated),
+    'repeat2_conv_k5': lambda c: (conv(c, repeated=True), None),
 }
 
 

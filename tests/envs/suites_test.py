@@ -1,0 +1,95 @@
+"""The optional suites: contract, and what a missing one says."""
+
+import importlib.util
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dv3 import errors
+from dv3 import registry
+from dv3.envs import spaces
+
+CASES = {  # component: (module, arguments, seeds its resets)
+    'env.bsuite': ('bsuite', {'id': 'catch/0'}, False),
+    'env.crafter': ('crafter', {}, True),
+    'env.dmc': ('dm_control', {'task': 'cartpole_balance'}, True),
+    'env.memory_maze': ('memory_maze', {}, False),
+    'env.minatar': ('minatar', {'game': 'breakout'}, True),
+    'env.minigrid': ('minigrid', {}, True)}
+
+
+@pytest.mark.parametrize('component', CASES)
+def test_keeps_the_contract(component):
+  module, kwargs, seeded = CASES[component]
+  make = lambda: registry.get('env', component[4:])(**kwargs)
+  if importlib.util.find_spec(module) is None:
+    with pytest.raises(errors.UserError, match=r'pip install "dv3\['):
+      make()
+    return
+  env = make()
+  assert spaces.observation_specs(env.observation_space)
+  assert spaces.action_specs(env.action_space)
+  runs = []
+  for _ in range(2):
+    obs, _ = env.reset(seed=7)
+    env.action_space.seed(3)
+    seen = [obs]
+    for _ in range(20):
+      assert env.observation_space.contains(obs), obs
+      action = env.action_space.sample()
+      obs, reward, terminated, truncated, _ = env.step(action)
+      assert isinstance(reward, float) and np.isfinite(reward)
+      seen.append(obs)
+      if terminated or truncated:
+        break
+    runs.append(seen)
+  if seeded:
+    flat = lambda x: np.concatenate([
+        np.ravel(np.asarray(v, np.float64)) for v in (
+            x.values() if isinstance(x, dict) else [x])])
+    for a, b in zip(*runs, strict=True):
+      np.testing.assert_array_equal(flat(a), flat(b))
+  env.close()
+
+
+class Episode:
+  """A dm_env environment that ends as it is told."""
+
+  def __init__(self, discount):
+    self.discount = discount
+
+  def _step(self, last, reward, discount):
+    class Step:
+      observation = {'x': 1.5}
+    Step.reward, Step.discount = reward, discount
+    Step.last = lambda self: last
+    return Step()
+
+  def observation_spec(self):
+    class Array:
+      shape, dtype = (), np.dtype('float64')
+    return {'x': Array()}
+
+  def action_spec(self):
+    class Discrete:
+      num_values = 3
+    return Discrete()
+
+  def reset(self):
+    return self._step(False, None, None)
+
+  def step(self, action):
+    del action
+    return self._step(True, 2.0, self.discount)
+
+
+@pytest.mark.parametrize('discount, terminated', [(0.0, True), (1.0, False)])
+def test_dm_env_episodes_end_by_their_discount(discount, terminated):
+  from dv3.envs import dm
+  env = dm.DMEnv(Episode(discount))
+  obs, _ = env.reset(seed=0)
+  assert isinstance(env.action_space, gymnasium.spaces.Discrete)
+  np.testing.assert_array_equal(obs['x'], np.float32([1.5]))
+  _, reward, *ends, _ = env.step(1)
+  assert reward == 2.0 and ends == [terminated, not terminated]
