@@ -184,8 +184,11 @@ class LocalCollector(interfaces.Collector):
       self._envs[index].end()
 
   def hurry(self, seconds: float) -> None:
-    """Has what takes longer from now on count as hanging; for a clean end."""
-    if not 0 < self._hang_seconds <= seconds:
+    """Has what takes longer from now on count as hanging; for a clean end.
+
+    Not while environments are being built for the first time.
+    """
+    if self._opened and not 0 < self._hang_seconds <= seconds:
       self._hang_seconds = seconds
       for env in self._envs:
         if env is not None:

@@ -215,7 +215,8 @@ def test_processes_end_with_their_parent(faulty, tmp_path):
 
 def test_hurry_shortens_the_wait(faulty):
   collector = local.LocalCollector(env=faulty(fault='hang'), num_envs=2)
-  collector.hurry(0.5)
+  collector.run(Constant(), None, 2)
+  collector.hurry(2.0)
   start = time.monotonic()
   steps, _ = collect(collector, 8)
   assert time.monotonic() - start < 250  # A hang alone is 300 otherwise.
