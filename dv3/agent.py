@@ -328,7 +328,9 @@ class Agent(tf.Module):
     context = self.observe(batch, rng)
     losses, metrics = {}, {}
     self._collect('model', context, losses, metrics)
-    per_step = tf.add_n(list(losses.values()))
+    # Not add_n, whose order of summation depends on which input's memory is
+    # free first: priorities, and with them a resumed run, would differ.
+    per_step = tf.reduce_sum(tf.stack(list(losses.values())), 0)
     if any(loss.PHASE == 'behavior' for loss in self.losses):
       self._behave(context, rng, losses, metrics)
     means = {name: tf.reduce_mean(x) for name, x in losses.items()}

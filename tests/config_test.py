@@ -307,6 +307,15 @@ def test_unused_bindings_of_a_users_file_are_refused():
   assert learn()['part'].factor == 3
 
 
+def test_a_flag_that_replaces_a_users_macro_is_no_mistake():
+  path = write('mine.gin', 'STEPS = 3\n')
+  parse('preset/grid.gin', path, params=['learn.env_steps = 7'])
+  assert learn()['env_steps'] == 7
+  other = write('other.gin', 'learn.env_steps = 7\n')
+  assert f'{path}:1: nothing uses STEPS' in refused(
+      'preset/grid.gin', path, other)
+
+
 def test_round_trip_through_a_run_directory(tmp_path):
   logdir = str(tmp_path / 'run')
   first = parse('preset/grid.gin', params=[

@@ -51,18 +51,20 @@ def main(argv):
   import gin
 
   from dv3 import config
+  from dv3.training import lock
   from dv3.training import trainer
   train = gin.get_configurable('dv3.train')
   if _DRY_RUN.value:
     trainer.print_summary(train(logdir=None, dry_run=True))
     return
-  configuration.save(logdir)
-  for name in configuration.unused:
-    print(f'not used: {name}')
-  print(f'run directory: {os.path.abspath(logdir)}')
-  result = train(
-      logdir=logdir, config_text=configuration.file_text(),
-      on_built=lambda: config.save_operative(logdir))
+  with lock.hold(logdir):
+    configuration.save(logdir)
+    for name in configuration.unused:
+      print(f'not used: {name}')
+    print(f'run directory: {os.path.abspath(logdir)}')
+    result = train(
+        logdir=logdir, config_text=configuration.file_text(),
+        on_built=lambda: config.save_operative(logdir))
   done = f'stopped by {result["stopped"]}' if result['stopped'] else 'finished'
   print(
       f'{done} at {result["env_steps"]:,} env steps, '

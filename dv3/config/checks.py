@@ -23,18 +23,23 @@ class Bindings(NamedTuple):
     macros: by name.
     parameters: by (scope, full selector, argument).
     undone: macros by name whose value a later declaration took back.
+    overridden: what a flag's parameter replaced. A macro that it refers to is
+      not idle: who gives a flag need not edit files.
   """
 
   macros: dict[str, reader.Binding]
   parameters: dict[tuple[str, str, str], reader.Binding]
   undone: dict[str, reader.Binding]
+  overridden: list[reader.Binding]
 
 
 def merge(bindings: Iterable[reader.Binding]) -> Bindings:
   """Lets later bindings win over earlier ones."""
-  result = Bindings({}, {}, {})
+  result = Bindings({}, {}, {}, [])
   for binding in bindings:
     if binding.selector:
+      if binding.from_flag and binding.key in result.parameters:
+        result.overridden.append(result.parameters[binding.key])
       result.parameters[binding.key] = binding
       continue
     name = binding.argument
@@ -156,6 +161,9 @@ def reach(bindings: Bindings, roots: Iterable[str]) -> Use:
         continue
       for reference in _follow(binding.value, bindings, use):
         queue.append((reference.scope or scope, reference.selector))
+  for binding in bindings.overridden:
+    for _ in _follow(binding.value, bindings, use):
+      pass
   return use
 
 

@@ -56,6 +56,7 @@ class Binding:
     where: where it stands, for messages.
     ours: whether it stands in a shipped file, or in that of a run, so that
       nobody is blamed if nothing uses it.
+    from_flag: whether it was given on the command line.
   """
 
   scope: str
@@ -64,6 +65,7 @@ class Binding:
   value: Any
   where: str
   ours: bool
+  from_flag: bool
 
   @property
   def key(self) -> tuple[str, str, str]:
@@ -116,7 +118,7 @@ def _read(
   for statement in _statements(text, label, path is not None):
     where = f'{label}:{statement.location.line_num}' if path else label
     if isinstance(statement, config_parser.BindingStatement):
-      yield _binding(statement, where, ours)
+      yield _binding(statement, where, ours, path is None)
     elif isinstance(statement, config_parser.BlockDeclaration):
       pass  # Its bindings follow as statements of their own.
     elif sealed:
@@ -154,16 +156,18 @@ def _statements(text: str, label: str, is_file: bool) -> Iterator[Any]:
         ) from error
 
 
-def _binding(statement, where: str, ours: bool) -> Binding:
+def _binding(
+    statement, where: str, ours: bool, from_flag: bool) -> Binding:
   """Returns a statement as a Binding; macros have no selector."""
   scope, selector, argument = (
       statement.scope, statement.selector, statement.arg_name)
   if not argument:
     name = f'{scope}/{selector}' if scope else selector
-    return Binding('', '', name, statement.value, where, ours)
+    return Binding('', '', name, statement.value, where, ours, from_flag)
   if selector in ('macro', 'gin.macro') and argument == 'value':
-    return Binding('', '', scope, statement.value, where, ours)
-  return Binding(scope, selector, argument, statement.value, where, ours)
+    return Binding('', '', scope, statement.value, where, ours, from_flag)
+  return Binding(
+      scope, selector, argument, statement.value, where, ours, from_flag)
 
 
 def _import(statement) -> None:

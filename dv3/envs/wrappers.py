@@ -68,16 +68,24 @@ class SeededResets(gymnasium.Wrapper):
     seed: of the run.
     index: of the environment.
     episode: number of the next episode.
+    first_seed: in place of `seed` at the first reset: an episode to continue
+      may have started in a run with another seed.
   """
 
-  def __init__(self, env, *, seed: int, index: int, episode: int = 0):
+  def __init__(
+      self, env, *, seed: int, index: int, episode: int = 0,
+      first_seed: int | None = None):
     super().__init__(env)
-    self._key = (seed, index)
+    self._seed = seed
+    self._first_seed = seed if first_seed is None else first_seed
+    self._index = index
     self.episode = episode
 
   def reset(self, *, seed=None, options=None):
     del seed
-    sequence = np.random.SeedSequence((*self._key, self.episode))
+    sequence = np.random.SeedSequence(
+        (self._first_seed, self._index, self.episode))
+    self._first_seed = self._seed
     self.episode += 1
     number = int(sequence.generate_state(1)[0]) % 2 ** 31
     return self.env.reset(seed=number, options=options)
@@ -109,10 +117,85 @@ class Resume(gymnasium.Wrapper):
     return obs, info
 
 
+class Checked(gymnasium.Wrapper):
+  """Raises where an environment returns what learning cannot use.
+
+  That is an observation of another shape than its space says, one that is no
+  number, and NaN or infinities in observation or reward (after the conversion
+  to float32, as replay stores them). Values out of bounds are let through: many
+  environments return them.
+
+  Raises:
+    ValueError: naming the entry and what is wrong with it.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    super().__init__(env)
+    self._leaves = list(_leaves(env.observation_space, 'observation', ()))
+
+  def reset(self, *, seed=None, options=None):
+    obs, info = self.env.reset(seed=seed, options=options)
+    self._check(obs)
+    return obs, info
+
+  def step(self, action):
+    obs, reward, terminated, truncated, info = self.env.step(action)
+    self._check(obs)
+    if np.size(reward) != 1:
+      raise ValueError(f'the reward has shape {np.shape(reward)}, not ()')
+    if not _finite(reward):
+      raise ValueError(f'the reward is {np.asarray(reward).item()}')
+    return obs, reward, terminated, truncated, info
+
+  def _check(self, obs):
+    for name, path, shape, floating in self._leaves:
+      value = obs
+      for key in path:
+        try:
+          value = value[key]
+        except (KeyError, IndexError, TypeError):
+          raise ValueError(f'the observation has no {name}') from None
+      value = np.asarray(value)
+      if value.shape != shape:
+        raise ValueError(
+            f'the observation {name} has shape {value.shape}, not {shape}')
+      if value.dtype.kind not in 'biuf':
+        raise ValueError(
+            f'the observation {name} is {value.dtype}, not a number')
+      if floating and not _finite(value):
+        raise ValueError(
+            f'the observation {name} has {_not_finite(value)}')
+
+
+def _leaves(space, name, path):
+  """Yields (name, keys on the way, shape, whether float) of leaf spaces."""
+  if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
+    for key in (
+        space.spaces if isinstance(space, gymnasium.spaces.Dict)
+        else range(len(space.spaces))):
+      inner = '/'.join(map(str, (*path, key)))
+      yield from _leaves(space[key], inner, (*path, key))
+  else:
+    yield name, path, space.shape, np.issubdtype(space.dtype, np.floating)
+
+
+def _finite(value) -> bool:
+  """Whether every number is finite as float32."""
+  with np.errstate(over='ignore'):
+    return bool(np.isfinite(np.asarray(value, np.float32)).all())
+
+
+def _not_finite(value) -> str:
+  """Names the first number that is not finite as float32."""
+  with np.errstate(over='ignore'):
+    narrow = value.astype(np.float32)
+  return str(narrow[~np.isfinite(narrow)].flat[0])
+
+
 class CrashGuard(gymnasium.Wrapper):
   """Rebuilds an environment that raises, and truncates its episode.
 
-  `info['log/restarts']` is 1 at a step that ended in a restart, and
+  `info['log/restarts_sum']` is 1 at a step that ended in a restart, and
   `info['restart/error']` the error.
 
   Args:
@@ -151,7 +234,7 @@ class CrashGuard(gymnasium.Wrapper):
     except Exception as error:  # noqa: BLE001 - any environment, any error
       self._rebuild(error)
       return self._last, 0.0, False, True, {
-          'log/restarts': 1.0, 'restart/error': repr(error)}
+          'log/restarts_sum': 1.0, 'restart/error': repr(error)}
 
   def _rebuild(self, error):
     while True:
@@ -173,7 +256,7 @@ class AutoReset(gymnasium.Wrapper):
   """Resets at the step after an episode's end, whose action is not used.
 
   That step returns the first observation of the next episode with reward 0.
-  Setting `ended` (through `AsyncVectorEnv.set_attr`) abandons an episode.
+  Setting `ended` abandons an episode.
   """
 
   def __init__(self, env: gymnasium.Env):

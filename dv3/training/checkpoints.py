@@ -21,7 +21,9 @@ from absl import logging
 from dv3 import errors
 
 _MANIFEST = 'manifest.json'
-_NAME = re.compile(r'step-(\d{12})')
+# A second one at the same step has a number, so that it is written before the
+# first one is removed.
+_NAME = re.compile(r'step-(\d{12})(-\d+)?')
 
 
 class Checkpoints:
@@ -54,11 +56,11 @@ class Checkpoints:
       UserError: if the disk is full or cannot be written; older checkpoints
         stay as they are.
     """
-    final = self.directory / f'step-{step:012d}'
     temporary = self.directory / f'writing-{step:012d}'
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
-      shutil.rmtree(temporary, ignore_errors=True)
+      for leftover in self.directory.glob('writing-*'):  # Of a killed process.
+        shutil.rmtree(leftover, ignore_errors=True)
       temporary.mkdir()
       write(temporary)
       manifest = {
@@ -67,29 +69,54 @@ class Checkpoints:
       (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
       for path in temporary.rglob('*'):
         _sync(path)
-      if final.exists():
-        shutil.rmtree(final)
+      final = self._free(step)
       os.replace(temporary, final)
       _sync(self.directory)
     except errors.UserError:
       shutil.rmtree(temporary, ignore_errors=True)
       raise
-    except OSError as error:
+    except (OSError, tf.errors.OpError) as error:
       shutil.rmtree(temporary, ignore_errors=True)
+      reason = error.message if isinstance(error, tf.errors.OpError) else (
+          error.strerror or error)
       raise errors.UserError(
-          f'cannot write a checkpoint to {self.directory}: {error.strerror}; '
+          f'cannot write a checkpoint to {self.directory}: {reason}; '
           'free space or change its permissions, then start the same command '
           'again: it resumes at the last checkpoint') from error
-    for old in self.all()[:-self.keep]:
-      shutil.rmtree(old, ignore_errors=True)
+    all_ = self.all()
+    for old in all_:
+      if old in all_[:-self.keep] or old != final and (
+          old.name[:len('step-') + 12] == final.name[:len('step-') + 12]):
+        shutil.rmtree(old, ignore_errors=True)
     return final
+
+  def _free(self, step):
+    """Returns the path of a new checkpoint, the last one of its step."""
+    path, number = self.directory / f'step-{step:012d}', 0
+    while path.exists():
+      number += 1
+      path = self.directory / f'step-{step:012d}-{number}'
+    return path
+
+  def set_aside(self, folder: pathlib.Path) -> None:
+    """Renames the checkpoints after `folder`: a run goes on without them.
+
+    They are damaged, and were they left, later ones would count as older.
+    """
+    for path in self.all():
+      if _order(path) > _order(folder):
+        target = path.with_name(f'damaged-{path.name}')
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(path, target)
+        logging.warning('checkpoint %s is now %s', path, target.name)
 
   def all(self) -> list[pathlib.Path]:
     """Returns the checkpoint folders, oldest first."""
     if not self.directory.exists():
       return []
     return sorted(
-        x for x in self.directory.iterdir() if _NAME.fullmatch(x.name))
+        (x for x in self.directory.iterdir() if _NAME.fullmatch(x.name)),
+        key=_order)
 
   def latest(self) -> pathlib.Path | None:
     """Returns the newest checkpoint whose files are as they were written.
@@ -105,11 +132,18 @@ class Checkpoints:
     return None
 
 
+def _order(folder: pathlib.Path) -> tuple[int, int]:
+  """Returns what sorts checkpoint folders by age."""
+  match = _NAME.fullmatch(folder.name)
+  assert match is not None
+  return int(match[1]), int((match[2] or '-0')[1:])
+
+
 def find_damage(folder: pathlib.Path) -> str | None:
   """Returns what is wrong with a checkpoint folder; None if nothing."""
   try:
-    manifest = json.loads((folder / _MANIFEST).read_text())
-  except (OSError, ValueError) as error:
+    manifest = dict(json.loads((folder / _MANIFEST).read_text()))
+  except (OSError, ValueError, TypeError) as error:
     return f'{_MANIFEST}: {error}'
   for name, expected in manifest.items():
     path = folder / name
@@ -165,9 +199,18 @@ def write_state(folder: pathlib.Path, name: str, state: dict[str, Any]):
 
 
 def read_state(folder: pathlib.Path, name: str) -> dict[str, Any]:
-  """Restores what `write_state` wrote; tuples come back as lists."""
-  with np.load(folder / f'{name}.npz', allow_pickle=False) as file:
-    arrays = {key: file[key] for key in file.files}
+  """Restores what `write_state` wrote; tuples come back as lists.
+
+  Raises:
+    UserError: if it holds pickled objects, which are never loaded.
+  """
+  try:
+    with np.load(folder / f'{name}.npz', allow_pickle=False) as file:
+      arrays = {key: file[key] for key in file.files}
+  except ValueError as error:
+    raise errors.UserError(
+        f'{folder / name}.npz is not from dv3: {error}; nothing in it was '
+        'executed. Use another --logdir, or remove this checkpoint') from error
   def decode(value) -> Any:
     if isinstance(value, dict) and '__array__' in value:
       return arrays[value['__array__']]

@@ -89,7 +89,7 @@ class Metrics:
       `memory/resident_bytes` of this process; and if an episode ended,
       `episode/count`, `episode/score` and `episode/length` (means),
       `episode/score_min`, `episode/score_max`, `episode/truncated_share` and
-      the mean of each of its extras.
+      each of the extras, reduced as its name says.
     """
     elapsed = max(time.perf_counter() - self._start, 1e-9)
     line = {name: _reduce(name, kept)[0] for name, kept in self._values.items()}
@@ -134,8 +134,8 @@ def _episode_metrics(episodes: list[types.Episode]) -> dict[str, float]:
           np.mean([x.truncated for x in episodes])),
   }
   for name in sorted({name for x in episodes for name in x.extras}):
-    line[f'episode/{name}'] = float(np.mean(
-        [x.extras[name] for x in episodes if name in x.extras]))
+    values = [(x.extras[name], 1.0) for x in episodes if name in x.extras]
+    line[f'episode/{name}'] = _reduce(name, values)[0]
   return line
 
 

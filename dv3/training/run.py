@@ -1,8 +1,11 @@
 """A run: everything that training holds, built from its choices."""
 
 import json
+import os
 import pathlib
+import signal
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -12,6 +15,8 @@ from absl import logging
 
 from dv3 import errors
 from dv3.training import checkpoints
+
+_DUMPS = 5  # Batches of bad updates that stay on disk.
 
 
 class Feed:
@@ -107,26 +112,42 @@ class Clock:
 class Stop:
   """Becomes true on the first SIGINT or SIGTERM, for a clean end.
 
-  A second signal ends the process at once.
+    with Stop() as stop:
+      while not stop.requested: ...
+
+  A second signal ends the process at once. Only the main thread gets signals;
+  in another one nothing is done.
+
+  Attributes:
+    requested: the name of the signal, None before.
+    hurry: called at the first signal, for what may be waited for too long.
   """
 
   def __init__(self):
     self.requested: str | None = None
+    self.hurry: Callable[[], None] | None = None
+    self._old: dict[int, Any] = {}
 
-  def install(self) -> None:
-    """Takes over the signals; in the main thread only."""
-    import os
-    import signal
-    if threading.current_thread() is not threading.main_thread():
-      return
-    def handle(number, frame):
-      del frame
-      if self.requested:
-        os._exit(1)
-      self.requested = signal.Signals(number).name
-      logging.info('%s: saving, then stopping', self.requested)
-    for number in (signal.SIGINT, signal.SIGTERM):
-      signal.signal(number, handle)
+  def __enter__(self):
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._old[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *error):
+    for number, old in self._old.items():
+      signal.signal(number, old)
+
+  def _handle(self, number, frame):
+    del frame
+    if self.requested:
+      os._exit(1)
+    self.requested = signal.Signals(number).name
+    # Not `print`: the signal may have come in the middle of one.
+    os.write(2, f'\n{self.requested}: saving, then stopping; once more to stop '
+             'at once\n'.encode())
+    if self.hurry is not None:
+      self.hurry()
 
 
 def save(
@@ -166,23 +187,80 @@ def trackables(update) -> dict[str, Any]:
       **{f'optimizer_{g.name}': g.optimizer for g in update.groups}}
 
 
-def check_finite(losses, metrics, batch, update, logdir) -> None:
-  """Reports an update that was not finite, and dumps its batch.
+class BadUpdates:
+  """Reports updates that were not finite, and ends the run after too many.
 
-  Raises:
-    UserError: naming tensor and update; the agent is as before the update.
+    bad_updates = BadUpdates(logdir, limit=5)
+    losses, metrics, entries, per_step = update(batch)
+    if bad_updates.check(update, batch, losses, metrics): ...   # it is skipped
+
+  The update itself has left agent and optimizer as they were. The batch is
+  written to not_finite-<update>.npz; the last few of these files stay.
+
+  Args:
+    logdir: the run directory.
+    limit: that many in a row end the run; at least 1.
   """
-  if metrics['finite']:
-    return
-  names = [k for k, v in losses.items() if not np.isfinite(v)]
-  names = names or ['the gradient']
-  number = int(update.updates)
-  path = pathlib.Path(logdir) / f'not_finite-{number}.npz'
-  np.savez(path, **batch)
-  raise errors.UserError(
-      f'update {number}: {", ".join(names)} is not finite; the agent was left '
-      f'as it was and the batch is in {path}. Look there for extreme rewards '
-      'or observations; the same command resumes at the last checkpoint')
+
+  def __init__(self, logdir, limit: int):
+    self._logdir = pathlib.Path(logdir)
+    self._limit = max(limit, 1)
+    self._row = 0
+
+  def check(self, update, batch, losses, metrics) -> bool:
+    """Whether the update was skipped, after saying what was not finite.
+
+    Args:
+      update: the `step.Update`.
+      batch: {name: NumPy [B, ...]}, what it was given and more.
+      losses: {name: float}, of the update.
+      metrics: likewise.
+
+    Raises:
+      UserError: at the limit, naming update and tensors.
+    """
+    if metrics['finite']:
+      self._row = 0
+      return False
+    self._row += 1
+    number = int(update.updates)
+    what = (
+        f'update {number}: {describe_bad(batch, losses, update.bad_gradient)} '
+        f'is not finite; {self._dump(number, batch)}')
+    if self._row >= self._limit:
+      raise errors.UserError(
+          f'{what}. That is {self._row} in a row, as many as '
+          'train.max_bad_updates allows; the agent was left as it was. Look in '
+          'the batch for extreme rewards or observations; the same command '
+          'resumes at the last checkpoint')
+    logging.warning('%s. The update is skipped', what)
+    return True
+
+  def _dump(self, number, batch) -> str:
+    """Writes a batch; returns where, or why not."""
+    path = self._logdir / f'not_finite-{number}.npz'
+    try:
+      np.savez(path, **batch)
+      dumps = self._logdir.glob('not_finite-*.npz')
+      for old in sorted(dumps, key=lambda x: x.stat().st_mtime)[:-_DUMPS]:
+        old.unlink()
+    except OSError as error:  # It must not end the run.
+      return f'the batch could not be written: {error.strerror or error}'
+    return f'the batch is in {path}'
+
+
+def describe_bad(batch, losses, gradient: str | None) -> str:
+  """Returns the names of what is not finite, causes first."""
+  names = []
+  for name, value in batch.items():
+    if np.issubdtype(value.dtype, np.floating):
+      where = np.argwhere(~np.isfinite(value))
+      if len(where):
+        names.append(f'{name} {where[0].tolist()} of the batch')
+  names += [f'the loss {k}' for k, v in losses.items() if not np.isfinite(v)]
+  if gradient is not None:
+    names.append(f'the gradient of {gradient}')
+  return ', '.join(names) or 'the norm of the gradient'
 
 
 def parameter_counts(agent) -> dict[str, int]:

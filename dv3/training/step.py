@@ -34,7 +34,8 @@ class Update(tf.Module):
   N replicas with batch B / N compute what one replica with batch B computes:
   losses are scaled by 1 / N and summed over replicas before clipping, random
   numbers belong to global examples. An update whose loss or gradient is not
-  finite changes nothing and says so in the metric `finite`.
+  finite changes nothing and says so in the metric `finite`; `bad_gradient` is
+  then the name of the first variable whose gradient is not finite, or None.
 
   Args:
     agent: the built agent; call under the strategy's scope.
@@ -57,6 +58,7 @@ class Update(tf.Module):
     self.agent = agent
     self.strategy = strategy
     self.seed = seed
+    self.bad_gradient: str | None = None
     self.groups = make_groups(agent, optimizers, rate)
     self.updates = tf.Variable(
         0, dtype=tf.int64, trainable=False, name='updates',
@@ -90,6 +92,8 @@ class Update(tf.Module):
     parts = distribution.scatter(self.strategy, batch)
     scalars, arrays = self._step(parts)
     losses, metrics = distribution.first(self.strategy, scalars)
+    bad = int(metrics.pop('bad_gradient'))
+    self.bad_gradient = self._trained[bad].name if bad >= 0 else None
     entries, per_step = distribution.gather(self.strategy, arrays)
     return losses, metrics, entries, per_step
 
@@ -149,6 +153,7 @@ class Update(tf.Module):
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(norm) & tf.math.is_finite(
         scalars[1]['loss'])
+    bad = tf.cond(finite, lambda: -1.0, lambda: _first_bad(gradients))
     gradients = [
         tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
     start = 0
@@ -164,7 +169,7 @@ class Update(tf.Module):
       variable.assign(tf.where(finite, variable, old))
     self.updates.assign_add(1)
     metrics = {
-        **scalars[1], 'gradient_norm': norm,
+        **scalars[1], 'gradient_norm': norm, 'bad_gradient': bad,
         'finite': tf.cast(finite, tf.float32)}
     return (scalars[0], metrics), (outputs.entries, outputs.per_step)
 
@@ -211,6 +216,15 @@ def make_update(
     return Update(
         agent, strategy, optimizers, seed=seed, jit_compile=jit_compile,
         rate=rate)
+
+
+def _first_bad(gradients):
+  """Returns which gradient is the first that is not finite, else -1.0."""
+  bad = tf.stack([
+      tf.reduce_any(~tf.math.is_finite(gradient)) for gradient in gradients])
+  bad = tf.cast(bad, tf.int32)
+  first = tf.cast(tf.argmax(bad), tf.float32)
+  return tf.where(tf.reduce_any(bad > 0), first, -1.0)
 
 
 def _replica_id(context):

@@ -1,5 +1,6 @@
 """The outer loop: collect, learn, act on the results."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -15,6 +16,7 @@ from dv3 import types
 from dv3.replay import replay as replay_lib
 from dv3.training import checkpoints as checkpoints_lib
 from dv3.training import distribution as distribution_lib
+from dv3.training import lock
 from dv3.training import metrics as metrics_lib
 from dv3.training import open_loop
 from dv3.training import policy as policy_lib
@@ -27,6 +29,8 @@ from dv3.transforms import pipeline as pipeline_lib
 FLAGS = {
     'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
     'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
+
+_HURRY_SECONDS = 5.0  # For an environment's step, once a signal came.
 
 
 @gin.register(
@@ -44,7 +48,7 @@ def train(
     replicas: int = 0, scaling: Callable | None = None,
     jit_compile: bool | None = None, save_every_seconds: float = 60.0,
     log_every_seconds: float = 30.0, video_every_seconds: float = 300.0,
-    keep_checkpoints: int = 2,
+    keep_checkpoints: int = 2, max_bad_updates: int = 5,
     config_text: str = '', on_built: Callable | None = None,
     dry_run: bool = False) -> dict[str, Any]:
   """Trains an agent, or goes on with what `logdir` holds.
@@ -83,6 +87,8 @@ def train(
     log_every_seconds: wall time between metrics.
     video_every_seconds: wall time between open-loop videos; 0 for none.
     keep_checkpoints: how many checkpoints stay.
+    max_bad_updates: so many updates in a row whose loss or gradient is not
+      finite end the run; fewer are skipped.
     config_text: the configuration, kept in every checkpoint.
     on_built: called once after the first update, for what exists only then.
     dry_run: only builds the agent, and returns what it found.
@@ -94,17 +100,25 @@ def train(
   Raises:
     UserError: for what the user can mend; see the messages.
   """
-  strategy = distribution_lib.make_strategy(distribution, replicas)
-  run.seed_everything(seed)
-  recipe = env()
-  scale = types.Scale()
-  if scaling is not None:
-    scale = scaling()(strategy.num_replicas_in_sync)
-    batch_size *= scale.batch
-  collector_ = collector(env=recipe, seed=seed)
-  if scale.environments > 1:
-    collector_.resize(collector_.num_envs * scale.environments)
-  try:
+  with contextlib.ExitStack() as stack:
+    stop = run.Stop()
+    if not dry_run:
+      assert logdir is not None, 'only a dry run needs no logdir'
+      stack.enter_context(lock.hold(logdir))
+      stack.enter_context(stop)
+    strategy = distribution_lib.make_strategy(distribution, replicas)
+    run.seed_everything(seed)
+    recipe = env()
+    scale = types.Scale()
+    if scaling is not None:
+      scale = scaling()(strategy.num_replicas_in_sync)
+      batch_size *= scale.batch
+    collector_ = collector(env=recipe, seed=seed)
+    stack.callback(collector_.close)
+    if hasattr(collector_, 'hurry'):
+      stop.hurry = lambda: collector_.hurry(_HURRY_SECONDS)
+    if scale.environments > 1:
+      collector_.resize(collector_.num_envs * scale.environments)
     with strategy.scope():
       agent_ = agent(
           obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
@@ -150,9 +164,8 @@ def train(
         save_every_seconds=save_every_seconds,
         log_every_seconds=log_every_seconds,
         video_every_seconds=video_every_seconds,
-        config_text=config_text, on_built=on_built)
-  finally:
-    collector_.close()
+        config_text=config_text, on_built=on_built, stop=stop,
+        bad_updates=run.BadUpdates(path, max_bad_updates))
 
 
 def _rate(scale, updates):
@@ -182,7 +195,7 @@ def _loop(
     *, path, update, collector, replay, pipeline, policy, loggers, report, feed,
     credit, checkpoints, env_steps, warm_items, prefill_env_steps,
     save_every_seconds, log_every_seconds, video_every_seconds, config_text,
-    on_built):
+    on_built, stop, bad_updates):
   """Runs until the budget is spent or a signal asks to stop."""
   parts = {
       'update': update, 'replay': replay, 'collector': collector,
@@ -190,10 +203,13 @@ def _loop(
   folder = checkpoints.latest()
   if folder is not None:
     run.restore(folder, **parts)
+    checkpoints.set_aside(folder)
+  elif checkpoints.all():
+    raise errors.UserError(
+        f'every checkpoint in {checkpoints.directory} is damaged; mend the '
+        'disk, or choose another --logdir')
   for logger in loggers:
     logger.truncate(collector.env_steps)
-  stop = run.Stop()
-  stop.install()
   counters = lambda: {
       'env_steps': collector.env_steps, 'updates': int(update.updates)}
   meter = metrics_lib.Metrics(**counters())
@@ -205,6 +221,8 @@ def _loop(
 
   def save():
     with meter.section('save'):
+      for logger in loggers:
+        logger.flush()
       checkpoints.save(collector.env_steps, lambda folder: run.save(
           folder, config_text=config_text, **parts))
       replay.prune([x / 'replay' for x in checkpoints.all()])
@@ -216,6 +234,17 @@ def _loop(
       logger.flush()
 
   batch, begin = None, collector.env_steps
+
+  def learn():
+    nonlocal batch, on_built
+    # Asked in this order, a stop costs no credit.
+    while not stop.requested and len(replay) and credit.spend():
+      batch = _learn(update, replay, feed, meter, bad_updates)
+      if on_built is not None:
+        on_built()
+        on_built = None
+
+  learn()  # What a stop left to do.
   while collector.env_steps < env_steps and not stop.requested:
     before = collector.env_steps
     with meter.section('collect'):
@@ -227,11 +256,7 @@ def _loop(
         logger.episode(episode)
     if len(replay) >= warm_items and collector.env_steps >= prefill_env_steps:
       credit.earn(collector.env_steps - before)
-    while credit.spend() and not stop.requested:
-      batch = _learn(update, replay, feed, meter, path)
-      if on_built is not None:
-        on_built()
-        on_built = None
+    learn()
     status = progress.status(**counters())
     for logger in loggers:
       logger.progress(collector.env_steps, status)
@@ -259,7 +284,7 @@ def _loop(
       'stopped': stop.requested}
 
 
-def _learn(update, replay, feed, meter, path):
+def _learn(update, replay, feed, meter, bad_updates):
   """Runs one update and hands its latents and losses back to replay.
 
   Returns:
@@ -271,7 +296,9 @@ def _learn(update, replay, feed, meter, path):
   with meter.section('update'):
     losses, metrics, entries, per_step = update(arrays)
   feed.settle()
-  run.check_finite(losses, metrics, batch, update, path)
+  if bad_updates.check(update, batch, losses, metrics):
+    meter.add({'train/finite': 0.0, 'train/skipped_updates_sum': 1.0})
+    return arrays
   with meter.section('write_back'):
     replay.write_latents(batch['stepid'], {
         k: v for k, v in entries.items() if k in replay.specs})

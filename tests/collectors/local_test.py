@@ -178,7 +178,7 @@ def test_crash_truncates_the_episode_and_is_counted():
   obs, reward, terminated, truncated, info = env.step(0)
   np.testing.assert_array_equal(obs, last)
   assert (reward, terminated, truncated) == (0.0, False, True)
-  assert info['log/restarts'] == 1.0
+  assert info['log/restarts_sum'] == 1.0
   assert env.step(0)[1] == 0.0  # The reset.
   assert env.step(0)[1] == 1.0
 
@@ -269,32 +269,33 @@ def test_processes_are_apart_and_closed_in_order(process, tmp_path):
   assert closed == {str(x) for x in pids}
 
 
-def test_a_process_that_dies_truncates_and_is_started_anew(process, caplog):
+def test_a_process_that_dies_is_started_anew_without_the_others(
+    process, caplog):
   collector = local.LocalCollector(env=process(die_at=3), num_envs=2)
   sink = Sink()
   episodes = collector.run(Constant(), sink, 14)
   collector.close()
-  assert 'started anew' in caplog.text
+  assert 'environment 1 died and is started anew' in caplog.text
   steps = np.array(sink.column('step', 1)).tolist()
   # Reset, two steps, the last one again as it was, reset.
   assert steps[:6] == [0, 1, 2, 2, 0, 1]
+  assert sink.column('step', 0)[:6] == [0, 1, 2, 3, 4, 5]
   last = np.array([x['is_last'] for x in sink.steps])
   first = np.array([x['is_first'] for x in sink.steps])
   np.testing.assert_array_equal(np.flatnonzero(last[:6, 1]), [3])
-  np.testing.assert_array_equal(last[:, 0], last[:, 1])
   np.testing.assert_array_equal(first[1:], last[:-1])
+  assert not last[:, 0].any()
   assert not any(x['is_terminal'].any() for x in sink.steps)
-  assert [e.worker for e in episodes[:2]] == [0, 1]
-  assert all(
-      e.truncated and e.score == 2 and e.extras == {'restarts': 1.0}
-      for e in episodes)
+  assert episodes and all(
+      e.worker == 1 and e.truncated and e.score == 2
+      and e.extras == {'restarts_sum': 1.0} for e in episodes)
 
 
 def test_a_process_that_always_dies_is_one_clear_error(process):
-  collector = local.LocalCollector(env=process(die_at=1), num_envs=2)
-  with pytest.raises(errors.UserError, match='test.process died'):
-    collector._deaths = 5
-    collector.run(Constant(), Sink(), 4)
+  collector = local.LocalCollector(
+      env=process(die_at=1), num_envs=2, max_restarts=1)
+  with pytest.raises(errors.UserError, match='test.process died, 2 times'):
+    collector.run(Constant(), Sink(), 20)
   collector.close()
   with pytest.raises(errors.UserError, match='built env.test.process died'):
     worker.probe(process(when='building'))

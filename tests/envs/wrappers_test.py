@@ -106,7 +106,8 @@ def test_whole_steps_between_crashes_reset_their_count():
       return super().step(action)
   env = wrappers.AutoReset(wrappers.CrashGuard(Flaky, limit=1))
   env.reset()
-  restarts = [env.step(np.zeros(1))[4].get('log/restarts') for _ in range(12)]
+  restarts = [
+      env.step(np.zeros(1))[4].get('log/restarts_sum') for _ in range(12)]
   assert restarts == [None, None, 1.0, None] * 3
 
 
