@@ -141,10 +141,11 @@ class Checked(gymnasium.Wrapper):
   def step(self, action):
     obs, reward, terminated, truncated, info = self.env.step(action)
     self._check(obs)
-    if np.size(reward) != 1:
-      raise ValueError(f'the reward has shape {np.shape(reward)}, not ()')
-    if not _finite(reward):
-      raise ValueError(f'the reward is {np.asarray(reward).item()}')
+    number = np.asarray(reward)
+    if number.size != 1:
+      raise ValueError(f'the reward has shape {number.shape}, not ()')
+    if not _finite(number):
+      raise ValueError(f'the reward is {number.item()}')
     return obs, reward, terminated, truncated, info
 
   def _check(self, obs):
@@ -169,13 +170,16 @@ class Checked(gymnasium.Wrapper):
 
 def _leaves(space, name, path):
   """Yields (name, keys on the way, shape, whether float) of leaf spaces."""
-  if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
-    for key in (
-        space.spaces if isinstance(space, gymnasium.spaces.Dict)
-        else range(len(space.spaces))):
-      inner = '/'.join(map(str, (*path, key)))
-      yield from _leaves(space[key], inner, (*path, key))
+  if isinstance(space, gymnasium.spaces.Dict):
+    parts = list(space.spaces.items())
+  elif isinstance(space, gymnasium.spaces.Tuple):
+    parts = list(enumerate(space.spaces))
   else:
+    parts = []
+  for key, part in parts:
+    inner = '/'.join(map(str, (*path, key)))
+    yield from _leaves(part, inner, (*path, key))
+  if not isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
     yield name, path, space.shape, np.issubdtype(space.dtype, np.floating)
 
 

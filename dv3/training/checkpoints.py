@@ -77,8 +77,8 @@ class Checkpoints:
       raise
     except (OSError, tf.errors.OpError) as error:
       shutil.rmtree(temporary, ignore_errors=True)
-      reason = error.message if isinstance(error, tf.errors.OpError) else (
-          error.strerror or error)
+      reason = getattr(error, 'message', None) or getattr(
+          error, 'strerror', None) or error
       raise errors.UserError(
           f'cannot write a checkpoint to {self.directory}: {reason}; '
           'free space or change its permissions, then start the same command '
