@@ -18,13 +18,20 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
 
   for discrete and continuous actions alike. `scale` comes from the
   normalizer, which takes in the returns before it is used; its offset is not
-  subtracted.
+  subtracted. With an advantage normalizer the advantage is centred and scaled
+  once more, (advantage - offset) / scale: while returns grow, a critic that
+  lags behind them makes nearly every advantage positive, which is noise in the
+  gradient.
 
   Args:
-    entropy_scale: weight of the entropy in nats.
+    entropy_scale: weight of the entropy in nats, against advantages as they are
+      used.
     normalizer: factory of the return normalizer; percentiles by default.
+    advantage_normalizer: factory of the normalizer of advantages; None, as
+      published, leaves them.
 
-  Source: Hafner et al., Nature 2025, eq. 6 and 7.
+  Source: Hafner et al., Nature 2025, eq. 6 and 7; danijar/dreamerv3 e3f0224,
+    `imag_loss` (`retnorm`, and `advnorm`, which is off there).
   """
 
   PHASE = 'behavior'
@@ -32,27 +39,33 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
 
   def __init__(
       self, *, entropy_scale: float = 3e-4,
-      normalizer: Callable | None = None):
+      normalizer: Callable | None = None,
+      advantage_normalizer: Callable | None = None):
     super().__init__(name='actor_reinforce')
     self.entropy_scale = entropy_scale
     normalizer = normalizer or registry.get('normalizer', 'percentile')
     self.normalizer = normalizer()
+    self.advantage_normalizer = (advantage_normalizer or registry.get(
+        'normalizer', 'none'))()
 
   def build(self, parts):
     del parts
     self.normalizer.build()
+    self.advantage_normalizer.build()
 
   def __call__(self, context):
     imagined = context.imagined
     stop = tf.stop_gradient
     _, scale = self.normalizer.update(stop(imagined.returns))
     advantage = (imagined.returns - imagined.value[:, :-1]) / scale
+    offset, spread = self.advantage_normalizer.update(stop(advantage))
+    centred = (advantage - offset) / spread
     features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
     dist = context.parts['actor'](features)
     log_prob = dist.log_prob(stop(imagined.action[:, :-1]))
     entropy = dist.entropy()
     loss = stop(imagined.weight[:, :-1]) * -(
-        log_prob * stop(advantage) + self.entropy_scale * entropy)
+        log_prob * stop(centred) + self.entropy_scale * entropy)
     return {'actor': context.per_start(loss)}, metrics(
         imagined, entropy, advantage, scale)
 
