@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 from absl import flags
 
@@ -41,6 +42,24 @@ def _configure(logdir):
   return new
 
 
+def _train(train, logdir, configuration):
+  """Trains; the chief writes the configuration too."""
+  from dv3 import config
+  from dv3.training import cluster
+  from dv3.training import lock
+  print(f'run directory: {os.path.abspath(logdir)}')
+  settings = {'logdir': logdir, 'config_text': configuration.file_text()}
+  several = configuration.value('dv3.train', 'distribution') == 'multiworker'
+  if several and cluster.place()[0]:
+    return train(**settings)
+  with lock.hold(logdir):
+    configuration.save(logdir)
+    for name in configuration.unused:
+      print(f'not used: {name}')
+    return train(
+        **settings, on_built=lambda: config.save_operative(logdir))
+
+
 def main(argv):
   """Trains with the configuration that the flags name."""
   del argv
@@ -50,21 +69,20 @@ def main(argv):
   configuration = _configure(logdir)
   import gin
 
-  from dv3 import config
-  from dv3.training import lock
+  from dv3.training import cluster
   from dv3.training import trainer
   train = gin.get_configurable('dv3.train')
   if _DRY_RUN.value:
     trainer.print_summary(train(logdir=None, dry_run=True))
     return
-  with lock.hold(logdir):
-    configuration.save(logdir)
-    for name in configuration.unused:
-      print(f'not used: {name}')
-    print(f'run directory: {os.path.abspath(logdir)}')
-    result = train(
-        logdir=logdir, config_text=configuration.file_text(),
-        on_built=lambda: config.save_operative(logdir))
+  try:
+    result = _train(train, logdir, configuration)
+  except cluster.PeerLostError as error:
+    print(
+        f'{error}; starting again, and waiting for it at the last checkpoint',
+        file=sys.stderr, flush=True)
+    # TensorFlow cannot join a cluster twice in one process.
+    os.execv(sys.executable, sys.orig_argv)
   done = f'stopped by {result["stopped"]}' if result['stopped'] else 'finished'
   print(
       f'{done} at {result["env_steps"]:,} env steps, '

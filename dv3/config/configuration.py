@@ -58,6 +58,17 @@ class Config:
         'and\n# includes are refused here; plugins are asked for again.\n'
         f'{_DATA}{data}\n\n{self.text}')
 
+  def value(self, selector: str, argument: str) -> Any:
+    """Returns what is bound to an argument, macros expanded; None if nothing.
+
+    Args:
+      selector: the configurable's full name, for example 'dv3.train'.
+      argument: its argument.
+    """
+    binding = self.bindings.parameters.get(('', selector, argument))
+    return None if binding is None else reader.expand(
+        binding.value, self.bindings.macros)
+
   def save(self, logdir: str) -> None:
     """Writes `config.gin` into a run directory, in place of what is there.
 

@@ -24,6 +24,7 @@ MAY_CHANGE = {
     'train.distribution': 'the devices: they do not change the result',
     'train.replicas': 'the number of devices: likewise',
     'train.jit_compile': 'compilation: it changes rounding only',
+    'train.steps_per_loop': 'how many updates the device is given at once',
     'evaluate.*': 'evaluation, which training does not see',
 }
 """Patterns of parameters that may change, and what they are. `docs/resume.md`

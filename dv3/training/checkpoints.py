@@ -19,6 +19,7 @@ import tensorflow as tf
 from absl import logging
 
 from dv3 import errors
+from dv3.training import cluster
 
 _MANIFEST = 'manifest.json'
 # A second one at the same step has a number, so that it is written before the
@@ -33,45 +34,51 @@ class Checkpoints:
     checkpoints.save(step, write)         # write(folder) makes the files
     folder = checkpoints.latest()         # newest whole one, or None
 
+  Several workers write one checkpoint, each its own files in it; the chief
+  makes the folder, seals it with checksums and chooses the one to resume from.
+  They share a file system.
+
   Args:
     directory: created if missing.
     keep: how many to keep.
+    workers: the `cluster.Cluster`; by default this process alone.
   """
 
-  def __init__(self, directory, *, keep: int = 2):
+  def __init__(
+      self, directory, *, keep: int = 2,
+      workers: cluster.Cluster | None = None):
     self.directory = pathlib.Path(directory)
     self.keep = keep
+    self._workers = workers or cluster.Cluster(None)
 
   def save(self, step: int, write: Callable[[pathlib.Path], None]):
-    """Writes a checkpoint and forgets all but the newest.
+    """Writes a checkpoint and forgets all but the newest; all workers call it.
 
     Args:
       step: env steps, part of the folder's name.
       write: function that writes files and folders below a given folder.
 
     Returns:
-      The folder.
+      The folder; None but to the chief.
 
     Raises:
       UserError: if the disk is full or cannot be written; older checkpoints
         stay as they are.
     """
+    final = None
     temporary = self.directory / f'writing-{step:012d}'
     try:
-      self.directory.mkdir(parents=True, exist_ok=True)
-      for leftover in self.directory.glob('writing-*'):  # Of a killed process.
-        shutil.rmtree(leftover, ignore_errors=True)
-      temporary.mkdir()
+      if self._workers.is_chief:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for leftover in self.directory.glob('writing-*'):  # Of a killed one.
+          shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+      self._workers.barrier()
       write(temporary)
-      manifest = {
-          str(path.relative_to(temporary)): _checksum(path)
-          for path in sorted(temporary.rglob('*')) if path.is_file()}
-      (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-      for path in temporary.rglob('*'):
-        _sync(path)
-      final = self._free(step)
-      os.replace(temporary, final)
-      _sync(self.directory)
+      self._workers.barrier()
+      if self._workers.is_chief:
+        final = self._seal(temporary, step)
+      self._workers.barrier()
     except errors.UserError:
       shutil.rmtree(temporary, ignore_errors=True)
       raise
@@ -83,6 +90,19 @@ class Checkpoints:
           f'cannot write a checkpoint to {self.directory}: {reason}; '
           'free space or change its permissions, then start the same command '
           'again: it resumes at the last checkpoint') from error
+    return final
+
+  def _seal(self, temporary, step):
+    """Adds checksums, names the folder and forgets older ones; returns it."""
+    manifest = {
+        str(path.relative_to(temporary)): _checksum(path)
+        for path in sorted(temporary.rglob('*')) if path.is_file()}
+    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for path in temporary.rglob('*'):
+      _sync(path)
+    final = self._free(step)
+    os.replace(temporary, final)
+    _sync(self.directory)
     all_ = self.all()
     for old in all_:
       if old in all_[:-self.keep] or old != final and (
@@ -121,15 +141,22 @@ class Checkpoints:
   def latest(self) -> pathlib.Path | None:
     """Returns the newest checkpoint whose files are as they were written.
 
-    A damaged one is passed over with a warning that names the file.
+    Damaged ones are passed over with a warning. The chief looks, and all
+    workers, which must all call this, get its answer.
     """
-    for folder in reversed(self.all()):
-      damage = find_damage(folder)
-      if damage is None:
-        return folder
-      logging.warning(
-          'checkpoint %s is damaged (%s); using an older one', folder, damage)
-    return None
+    folders = self.all()
+    chosen = -1
+    if self._workers.is_chief:
+      for number in reversed(range(len(folders))):
+        damage = find_damage(folders[number])
+        if damage is None:
+          chosen = number
+          break
+        logging.warning(
+            'checkpoint %s is damaged (%s); an older one is used',
+            folders[number], damage)
+    chosen = int(self._workers.chiefs(chosen))
+    return folders[chosen] if chosen >= 0 else None
 
 
 def _order(folder: pathlib.Path) -> tuple[int, int]:

@@ -1,28 +1,45 @@
 """Strategies, and moving batches to and from replicas."""
 
+import os
+
 import numpy as np
 import tensorflow as tf
 
 from dv3 import errors
+from dv3.training import cluster
+
+NAMES = ('single', 'mirrored', 'multiworker', 'tpu')
+"""What `make_strategy` knows."""
 
 
 def make_strategy(name: str = 'single', replicas: int = 0):
   """Returns a `tf.distribute` strategy.
 
   Args:
-    name: 'single' (one device) or 'mirrored' (all GPUs of this machine, or
-      logical CPU devices where there is no GPU).
-    replicas: number of devices to use; 0 means all GPUs, or two logical
-      devices of the CPU.
+    name: 'single' (one device), 'mirrored' (all GPUs of this machine, or
+      logical CPU devices where there is no GPU), 'multiworker' (all GPUs, or
+      the CPU, of each process that TF_CONFIG names; waits for all of them) or
+      'tpu' (the TPU named by the environment's TPU_NAME, else this machine's).
+    replicas: of 'mirrored', the number of devices to use; 0 means all GPUs, or
+      two logical devices of the CPU.
 
   Raises:
-    UserError: for another name, or more replicas than devices.
+    UserError: for another name, more replicas than devices, no TPU, or a
+      TF_CONFIG that is missing or wrong.
   """
   if name == 'single':
     return tf.distribute.get_strategy()
+  if name == 'multiworker':
+    cluster.place()
+    kind = tf.distribute.experimental.CommunicationImplementation
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=tf.distribute.experimental.CommunicationOptions(
+            implementation=kind.NCCL if has_gpu() else kind.RING))
+  if name == 'tpu':
+    return _tpu()
   if name != 'mirrored':
     raise errors.UserError(
-        f"train.distribution is {name!r}; choose 'single' or 'mirrored'")
+        f'train.distribution is {name!r}; choose {", ".join(NAMES)}')
   kind = 'GPU' if has_gpu() else 'CPU'
   if kind == 'CPU':
     split_cpu(replicas or 2)
@@ -33,6 +50,21 @@ def make_strategy(name: str = 'single', replicas: int = 0):
         'devices; lower it')
   devices = devices[:replicas] if replicas else devices
   return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _tpu():
+  """Connects to a TPU, which forgets what it held."""
+  try:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+        tpu=os.environ.get('TPU_NAME', 'local'))
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+  except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    raise errors.UserError(
+        f'no TPU was found ({" ".join(str(error).split())[:200]}); on a TPU VM '
+        'set TPU_NAME=local, elsewhere its name, or choose another '
+        'train.distribution') from error
+  return tf.distribute.TPUStrategy(resolver)
 
 
 def split_cpu(count: int) -> None:
@@ -65,21 +97,22 @@ def describe(strategy) -> str:
 
 
 def scatter(strategy, batch):
-  """Splits {name: [B, ...]} along the batch into one part a replica.
+  """Splits {name: [B, ...]} along the batch into one part a local replica.
 
   Raises:
     UserError: if the replicas do not divide the batch.
   """
-  replicas = strategy.num_replicas_in_sync
-  if replicas == 1:
+  if strategy.num_replicas_in_sync == 1:
     return {name: tf.convert_to_tensor(x) for name, x in batch.items()}
+  # Other workers have batches of their own.
+  replicas = len(strategy.extended.worker_devices)
   size = len(next(iter(batch.values())))
   if size % replicas:
     raise errors.UserError(
         f'train.batch_size {size} does not divide among {replicas} replicas')
   part = size // replicas
   def take(context):
-    start = context.replica_id_in_sync_group * part
+    start = context.replica_id_in_sync_group % replicas * part
     return {
         name: tf.convert_to_tensor(x[start: start + part])
         for name, x in batch.items()}

@@ -80,12 +80,13 @@ class Credit:
     """Adds the updates that env steps bring."""
     self.credit += env_steps * self.updates_per_env_step
 
-  def spend(self) -> bool:
-    """Takes one update if one is due."""
-    if self.credit < 1.0 - 1e-9:  # Sums of fractions such as 1 / 3.
-      return False
-    self.credit -= 1.0
-    return True
+  def due(self, updates: int = 1) -> bool:
+    """Whether so many updates are due."""
+    return self.credit >= updates - 1e-9  # Sums of fractions such as 1 / 3.
+
+  def spend(self, updates: int = 1) -> None:
+    """Takes updates."""
+    self.credit -= updates
 
 
 class Clock:
@@ -151,33 +152,51 @@ class Stop:
 
 
 def save(
-    folder: pathlib.Path, *, update, replay, collector, pipeline, feed, credit,
-    config_text: str) -> None:
-  """Writes everything that must survive into a checkpoint folder."""
-  checkpoints.write_variables(folder, **trackables(update))
-  (folder / 'replay').mkdir()
+    folder: pathlib.Path, *, workers, tally, update, replay, collector,
+    pipeline, feed, credit, config_text: str) -> None:
+  """Writes everything that must survive into a checkpoint folder.
+
+  The chief writes what is the run's, every worker what is its own.
+  """
+  if workers.is_chief:
+    checkpoints.write_variables(folder, **trackables(update))
+    (folder / 'config.gin').write_text(config_text)
+    (folder / 'summary.json').write_text(json.dumps({
+        'env_steps': tally.env_steps, 'updates': int(update.updates),
+        'workers': workers.count}))
+  own = workers.folder(folder)
+  (own / 'replay').mkdir(parents=True)
   state = {
       'feed': feed.state(), 'collector': collector.state(),
       'pipeline': pipeline.state(),
-      'credit': credit.credit}
-  replay.save(folder / 'replay')
-  checkpoints.write_state(folder, 'state', state)
-  (folder / 'config.gin').write_text(config_text)
-  (folder / 'summary.json').write_text(json.dumps({
-      'env_steps': collector.env_steps, 'updates': int(update.updates)}))
+      'credit': credit.credit, 'env_steps': tally.env_steps}
+  replay.save(own / 'replay')
+  checkpoints.write_state(own, 'state', state)
 
 
 def restore(
-    folder: pathlib.Path, *, update, replay, collector, pipeline, feed, credit
-) -> None:
-  """Restores what `save` wrote."""
+    folder: pathlib.Path, *, workers, tally, update, replay, collector,
+    pipeline, feed, credit) -> None:
+  """Restores what `save` wrote.
+
+  Raises:
+    UserError: if another number of workers wrote it, or with other variables.
+  """
+  wrote = json.loads((folder / 'summary.json').read_text())['workers']
+  if wrote != workers.count:
+    raise errors.UserError(
+        f'the checkpoint {folder} is of {wrote} workers, each with its part of '
+        f'replay, and now there are {workers.count}; start as many, or choose '
+        'another --logdir')
   checkpoints.read_variables(folder, **trackables(update))
-  replay.load(folder / 'replay')
-  state = checkpoints.read_state(folder, 'state')
+  own = workers.folder(folder)
+  replay.load(own / 'replay')
+  state = checkpoints.read_state(own, 'state')
   feed.load(state['feed'])
   collector.load(state['collector'])
   pipeline.load(state['pipeline'])
   credit.credit = state['credit']
+  tally.env_steps = state['env_steps']
 
 
 def trackables(update) -> dict[str, Any]:
@@ -192,7 +211,7 @@ class BadUpdates:
 
     bad_updates = BadUpdates(logdir, limit=5)
     losses, metrics, entries, per_step = update(batch)
-    if bad_updates.check(update, batch, losses, metrics): ...   # it is skipped
+    if bad_updates.check(number, batch, losses, metrics): ...   # it is skipped
 
   The update itself has left agent and optimizer as they were. The batch is
   written to not_finite-<update>.npz; the last few of these files stay.
@@ -207,14 +226,14 @@ class BadUpdates:
     self._limit = max(limit, 1)
     self._row = 0
 
-  def check(self, update, batch, losses, metrics) -> bool:
+  def check(self, number: int, batch, losses, metrics) -> bool:
     """Whether the update was skipped, after saying what was not finite.
 
     Args:
-      update: the `step.Update`.
+      number: of the update, from 1.
       batch: {name: NumPy [B, ...]}, what it was given and more.
       losses: {name: float}, of the update.
-      metrics: likewise.
+      metrics: likewise, and 'bad_gradient', see `step.Update`.
 
     Raises:
       UserError: at the limit, naming update and tensors.
@@ -223,10 +242,9 @@ class BadUpdates:
       self._row = 0
       return False
     self._row += 1
-    number = int(update.updates)
+    bad = describe_bad(batch, losses, metrics['bad_gradient'])
     what = (
-        f'update {number}: {describe_bad(batch, losses, update.bad_gradient)} '
-        f'is not finite; {self._dump(number, batch)}')
+        f'update {number}: {bad} is not finite; {self._dump(number, batch)}')
     if self._row >= self._limit:
       raise errors.UserError(
           f'{what}. That is {self._row} in a row, as many as '

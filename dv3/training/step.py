@@ -34,8 +34,9 @@ class Update(tf.Module):
   N replicas with batch B / N compute what one replica with batch B computes:
   losses are scaled by 1 / N and summed over replicas before clipping, random
   numbers belong to global examples. An update whose loss or gradient is not
-  finite changes nothing and says so in the metric `finite`; `bad_gradient` is
-  then the name of the first variable whose gradient is not finite, or None.
+  finite changes nothing and says so in the metric `finite`; the metric
+  `bad_gradient` is then the name of the first variable whose gradient is not
+  finite, or None.
 
   Args:
     agent: the built agent; call under the strategy's scope.
@@ -58,7 +59,6 @@ class Update(tf.Module):
     self.agent = agent
     self.strategy = strategy
     self.seed = seed
-    self.bad_gradient: str | None = None
     self.groups = make_groups(agent, optimizers, rate)
     self.updates = tf.Variable(
         0, dtype=tf.int64, trainable=False, name='updates',
@@ -89,17 +89,31 @@ class Update(tf.Module):
       (losses, metrics: {name: float}, entries: {name: [B, T, ...]} and
       per_step [B, T] as NumPy arrays).
     """
-    parts = distribution.scatter(self.strategy, batch)
-    scalars, arrays = self._step(parts)
+    return self.run([batch])[0]
+
+  def run(self, batches):
+    """Runs as many updates as batches are given, in one call of the device.
+
+    Args:
+      batches: list, see `__call__`; always as many, or tracing starts anew.
+
+    Returns:
+      List of what `__call__` returns.
+    """
+    parts = [distribution.scatter(self.strategy, batch) for batch in batches]
+    return [self._finish(result) for result in self._step(parts)]
+
+  def _finish(self, result):
+    scalars, arrays = result
     losses, metrics = distribution.first(self.strategy, scalars)
-    bad = int(metrics.pop('bad_gradient'))
-    self.bad_gradient = self._trained[bad].name if bad >= 0 else None
+    bad = int(metrics['bad_gradient'])
+    metrics['bad_gradient'] = self._trained[bad].name if bad >= 0 else None
     entries, per_step = distribution.gather(self.strategy, arrays)
     return losses, metrics, entries, per_step
 
   def device_step(self, batch):
     """Runs one update on scattered batches; results stay on the device."""
-    return self._step(batch)
+    return self._step([batch])[0]
 
   def replica_step(self, batch):
     """The whole update of one replica, uncompiled, for `dv3-export`.
@@ -134,8 +148,9 @@ class Update(tf.Module):
     """How often the update was traced; it stays where shapes do not change."""
     return self._step.experimental_get_tracing_count()
 
-  def _run(self, batch):
-    return self.strategy.run(self._replica, args=(batch,))
+  def _run(self, batches):
+    return [
+        self.strategy.run(self._replica, args=(batch,)) for batch in batches]
 
   def _replica(self, batch):
     """The update of one replica, in replica context."""

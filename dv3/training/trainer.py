@@ -15,6 +15,7 @@ from dv3 import registry
 from dv3 import types
 from dv3.replay import replay as replay_lib
 from dv3.training import checkpoints as checkpoints_lib
+from dv3.training import cluster
 from dv3.training import distribution as distribution_lib
 from dv3.training import lock
 from dv3.training import metrics as metrics_lib
@@ -46,8 +47,9 @@ def train(
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
     online_queue: bool = True, distribution: str = 'single',
     replicas: int = 0, scaling: Callable | None = None,
-    jit_compile: bool | None = None, save_every_seconds: float = 60.0,
-    log_every_seconds: float = 30.0, video_every_seconds: float = 300.0,
+    jit_compile: bool | None = None, steps_per_loop: int = 1,
+    save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
+    video_every_seconds: float = 300.0,
     keep_checkpoints: int = 2, max_bad_updates: int = 5,
     config_text: str = '', on_built: Callable | None = None,
     dry_run: bool = False) -> dict[str, Any]:
@@ -83,6 +85,9 @@ def train(
     jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
       and on the CPU where no images are observed (there TensorFlow's own
       convolutions are several times faster; docs/architecture.md).
+    steps_per_loop: updates in one call of the device, for devices that wait for
+      the host otherwise. Their batches are drawn before the first of them, and
+      updates become due in so large steps.
     save_every_seconds: wall time between checkpoints.
     log_every_seconds: wall time between metrics.
     video_every_seconds: wall time between open-loop videos; 0 for none.
@@ -102,18 +107,21 @@ def train(
   """
   with contextlib.ExitStack() as stack:
     stop = run.Stop()
+    place = cluster.place() if distribution == 'multiworker' else (0, 1)
     if not dry_run:
       assert logdir is not None, 'only a dry run needs no logdir'
-      stack.enter_context(lock.hold(logdir))
+      stack.enter_context(lock.hold(
+          cluster.own_folder(pathlib.Path(logdir), place[0])))
       stack.enter_context(stop)
     strategy = distribution_lib.make_strategy(distribution, replicas)
+    workers = cluster.Cluster(strategy, *place)
     run.seed_everything(seed)
     recipe = env()
     scale = types.Scale()
     if scaling is not None:
       scale = scaling()(strategy.num_replicas_in_sync)
       batch_size *= scale.batch
-    collector_ = collector(env=recipe, seed=seed)
+    collector_ = collector(env=recipe, seed=workers.seed(seed))
     stack.callback(collector_.close)
     if hasattr(collector_, 'hurry'):
       stop.hurry = lambda: collector_.hurry(_HURRY_SECONDS)
@@ -127,7 +135,8 @@ def train(
         **collector_.obs_spec, **collector_.action_spec, **FLAGS,
         **(agent_.latent_spec if replay_context else {})}
     # Resets are stored too: a little more than the budget's steps.
-    capacity = int(min(replay_capacity, env_steps * 1.05 + 5000))
+    capacity = int(
+        min(replay_capacity, env_steps * 1.05 + 5000) / workers.count)
     summary = summarize(
         agent_, strategy, specs, capacity, replay_chunk_steps,
         collector_.num_envs, batch_length + replay_context,
@@ -139,33 +148,40 @@ def train(
     sampler = sampler or registry.get('sampler', 'uniform')
     assert logdir is not None, 'only a dry run needs no logdir'
     path = pathlib.Path(logdir)
+    # Each worker draws its part of a batch from the steps that it collected.
+    sequences = workers.share(batch_size, 'train.batch_size')
     replay = replay_lib.Replay(
         specs, capacity=capacity, length=batch_length, context=replay_context,
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
-        online=online_queue, seed=seed, directory=path / 'replay',
-        workers=collector_.num_envs, batch_size=batch_size)
+        online=online_queue, seed=workers.seed(seed),
+        directory=workers.folder(path) / 'replay',
+        workers=collector_.num_envs, batch_size=sequences)
     update = step.make_update(
         agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
         rate=_rate(scale, env_steps * summary['updates_per_env_step']))
     return _loop(
-        path=path, update=update, collector=collector_, replay=replay,
+        workers=workers, tally=cluster.Tally(workers, collector_.num_envs),
+        update=update, collector=collector_, replay=replay,
         pipeline=pipeline_lib.Pipeline(
             [factory().build() for factory in transforms], replay.add),
         policy=policy_lib.Policy(
-            agent_, seed=seed, random_steps=prefill_env_steps),
-        loggers=[factory(logdir=logdir) for factory in loggers],
+            agent_, seed=workers.seed(seed),
+            random_steps=prefill_env_steps // workers.count),
+        loggers=[factory(logdir=logdir) for factory in loggers]
+        if workers.is_chief else [],
         report=open_loop.OpenLoop(agent_, seed=seed),
-        feed=run.Feed(replay, batch_size),
+        feed=run.Feed(replay, sequences),
         credit=run.Credit(summary['updates_per_env_step']),
         checkpoints=checkpoints_lib.Checkpoints(
-            path / 'checkpoints', keep=keep_checkpoints),
-        env_steps=env_steps, warm_items=batch_size * batch_length,
+            path / 'checkpoints', keep=keep_checkpoints, workers=workers),
+        steps_per_loop=steps_per_loop, env_steps=env_steps,
+        warm_items=sequences * batch_length,
         prefill_env_steps=prefill_env_steps,
         save_every_seconds=save_every_seconds,
         log_every_seconds=log_every_seconds,
         video_every_seconds=video_every_seconds,
         config_text=config_text, on_built=on_built, stop=stop,
-        bad_updates=run.BadUpdates(path, max_bad_updates))
+        bad_updates=run.BadUpdates(workers.folder(path), max_bad_updates))
 
 
 def _rate(scale, updates):
@@ -192,26 +208,32 @@ def summarize(
 
 
 def _loop(
-    *, path, update, collector, replay, pipeline, policy, loggers, report, feed,
-    credit, checkpoints, env_steps, warm_items, prefill_env_steps,
-    save_every_seconds, log_every_seconds, video_every_seconds, config_text,
-    on_built, stop, bad_updates):
-  """Runs until the budget is spent or a signal asks to stop."""
+    *, workers, tally, update, collector, replay, pipeline, policy, loggers,
+    report, feed, credit, checkpoints, steps_per_loop, env_steps, warm_items,
+    prefill_env_steps, save_every_seconds, log_every_seconds,
+    video_every_seconds, config_text, on_built, stop, bad_updates):
+  """Runs until the budget is spent or a signal asks to stop.
+
+  Several workers run it in lock-step; whatever steers it is agreed on.
+  """
   parts = {
-      'update': update, 'replay': replay, 'collector': collector,
-      'pipeline': pipeline, 'feed': feed, 'credit': credit}
+      'workers': workers, 'tally': tally, 'update': update, 'replay': replay,
+      'collector': collector, 'pipeline': pipeline, 'feed': feed,
+      'credit': credit}
   folder = checkpoints.latest()
   if folder is not None:
     run.restore(folder, **parts)
-    checkpoints.set_aside(folder)
+    workers.barrier()
+    if workers.is_chief:
+      checkpoints.set_aside(folder)
   elif checkpoints.all():
     raise errors.UserError(
         f'every checkpoint in {checkpoints.directory} is damaged; mend the '
         'disk, or choose another --logdir')
   for logger in loggers:
-    logger.truncate(collector.env_steps)
+    logger.truncate(tally.env_steps)
   counters = lambda: {
-      'env_steps': collector.env_steps, 'updates': int(update.updates)}
+      'env_steps': tally.env_steps, 'updates': int(update.updates)}
   meter = metrics_lib.Metrics(**counters())
   progress = progress_lib.Progress(env_steps, **counters())
   clocks = {
@@ -223,89 +245,112 @@ def _loop(
     with meter.section('save'):
       for logger in loggers:
         logger.flush()
-      checkpoints.save(collector.env_steps, lambda folder: run.save(
+      checkpoints.save(tally.env_steps, lambda folder: run.save(
           folder, config_text=config_text, **parts))
-      replay.prune([x / 'replay' for x in checkpoints.all()])
+      replay.prune([
+          workers.folder(x) / 'replay' for x in checkpoints.all()])
 
   def log():
     values = meter.result(**counters())
     for logger in loggers:
-      logger.write(collector.env_steps, values)
+      logger.write(tally.env_steps, values)
       logger.flush()
 
-  batch, begin = None, collector.env_steps
+  def film():
+    if batch is None or not report.keys or not loggers:
+      return
+    with meter.section('video'):
+      for key, value in report(batch).items():
+        for logger in loggers:
+          logger.write(tally.env_steps, {f'open_loop/{key}': value})
+
+  batch, begin, stopped = None, tally.env_steps, None
+
+  def stopping():
+    nonlocal stopped
+    if stopped is None and workers.any(stop.requested):
+      stopped = stop.requested or 'another worker'
+    return stopped is not None
 
   def learn():
     nonlocal batch, on_built
     # Asked in this order, a stop costs no credit.
-    while not stop.requested and len(replay) and credit.spend():
-      batch = _learn(update, replay, feed, meter, bad_updates)
+    while (
+        credit.due(steps_per_loop) and not stopping()
+        and workers.all(len(replay))):
+      credit.spend(steps_per_loop)
+      batch = _learn(
+          workers, update, replay, feed, meter, bad_updates, steps_per_loop)
       if on_built is not None:
         on_built()
         on_built = None
 
   learn()  # What a stop left to do.
-  while collector.env_steps < env_steps and not stop.requested:
+  while tally.env_steps < env_steps and not stopping():
     before = collector.env_steps
     with meter.section('collect'):
       episodes = collector.run(policy, pipeline, 1)
+    episodes, ready = tally.add(
+        collector.env_steps - before, episodes, len(replay) >= warm_items)
     for episode in episodes:
       meter.episode(episode)
       progress.episode(episode)
       for logger in loggers:
         logger.episode(episode)
-    if len(replay) >= warm_items and collector.env_steps >= prefill_env_steps:
-      credit.earn(collector.env_steps - before)
+    if ready and tally.env_steps >= prefill_env_steps:
+      credit.earn(tally.earned)
     learn()
     status = progress.status(**counters())
     for logger in loggers:
-      logger.progress(collector.env_steps, status)
+      logger.progress(tally.env_steps, status)
     if clocks['log'].due():
       log()
-    if batch is not None and report.keys and clocks['video'].due():
-      with meter.section('video'):
-        videos = report(batch)
-        for logger in loggers:
-          logger.write(collector.env_steps, {
-              f'open_loop/{key}': value for key, value in videos.items()})
-    if clocks['save'].due():
+    if batch is not None and clocks['video'].due():
+      film()
+    if workers.chiefs(clocks['save'].due()):
       save()
-  if batch is not None or folder is None or collector.env_steps > begin:
-    if batch is not None and report.keys:
-      for logger in loggers:
-        logger.write(collector.env_steps, {
-            f'open_loop/{key}': value for key, value in report(batch).items()})
+  if batch is not None or folder is None or tally.env_steps > begin:
+    film()
     log()
     save()
   for logger in loggers:
     logger.close()
   return {
-      'env_steps': collector.env_steps, 'updates': int(update.updates),
-      'stopped': stop.requested}
+      'env_steps': tally.env_steps, 'updates': int(update.updates),
+      'stopped': stopped}
 
 
-def _learn(update, replay, feed, meter, bad_updates):
-  """Runs one update and hands its latents and losses back to replay.
+def _learn(workers, update, replay, feed, meter, bad_updates, count):
+  """Runs updates and hands their latents and losses back to replay.
 
   Returns:
-    The batch without the entries that only replay understands.
+    The last batch without the entries that only replay understands.
   """
+  batches = []
   with meter.section('sample'):
-    batch = feed.take()
-  arrays = {k: v for k, v in batch.items() if k not in ('stepid', 'item')}
-  with meter.section('update'):
-    losses, metrics, entries, per_step = update(arrays)
+    for _ in range(count):
+      feed.settle()
+      batches.append(feed.take())
+  inputs = [
+      {k: v for k, v in batch.items() if k not in ('stepid', 'item')}
+      for batch in batches]
+  with meter.section('update'), cluster.guard(workers):
+    first = int(update.updates) + 1
+    results = update.run(inputs)
   feed.settle()
-  if bad_updates.check(update, batch, losses, metrics):
-    meter.add({'train/finite': 0.0, 'train/skipped_updates_sum': 1.0})
-    return arrays
-  with meter.section('write_back'):
-    replay.write_latents(batch['stepid'], {
-        k: v for k, v in entries.items() if k in replay.specs})
-    replay.update_sampler(batch['item'], {'loss': per_step})
-  meter.add({f'loss/{k}': v for k, v in losses.items()})
-  meter.add({f'train/{k}': v for k, v in metrics.items()})
-  return arrays
+  for number, (batch, (losses, metrics, entries, per_step)) in enumerate(
+      zip(batches, results, strict=True), first):
+    if bad_updates.check(number, batch, losses, metrics):
+      meter.add({'train/finite': 0.0, 'train/skipped_updates_sum': 1.0})
+      continue
+    with meter.section('write_back'):
+      replay.write_latents(batch['stepid'], {
+          k: v for k, v in entries.items() if k in replay.specs})
+      replay.update_sampler(batch['item'], {'loss': per_step})
+    meter.add({f'loss/{k}': v for k, v in losses.items()})
+    meter.add({
+        f'train/{k}': v for k, v in metrics.items() if k != 'bad_gradient'})
+  return inputs[-1]
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -94,14 +94,12 @@ def test_too_many_in_a_row_end_the_run_at_its_last_checkpoint(
 def test_only_a_row_ends_the_run(tmp_path, finite, ends):
   from dv3 import errors
   from dv3.training import run
-  class Update:
-    updates, bad_gradient = 0, 'actor/kernel:0'
   bad_updates = run.BadUpdates(tmp_path, 3)
   def play():
-    for flag in finite:
-      Update.updates += 1
+    for number, flag in enumerate(finite, 1):
       skipped = bad_updates.check(
-          Update, {'reward': np.zeros((2, 3))}, {}, {'finite': float(flag)})
+          number, {'reward': np.zeros((2, 3))}, {},
+          {'finite': float(flag), 'bad_gradient': 'actor/kernel:0'})
       assert skipped != flag
   if ends:
     with pytest.raises(errors.UserError, match='update 3: the gradient of a'):
@@ -112,12 +110,11 @@ def test_only_a_row_ends_the_run(tmp_path, finite, ends):
 
 def test_few_batches_stay_and_a_full_disk_does_not_end_the_run(tmp_path):
   from dv3.training import run
-  class Update:
-    updates, bad_gradient = 0, None
   bad_updates = run.BadUpdates(tmp_path, 100)
-  check = lambda: bad_updates.check(Update, {}, {}, {'finite': 0.0})
-  for Update.updates in range(9):
-    check()
+  check = lambda number: bad_updates.check(
+      number, {}, {}, {'finite': 0.0, 'bad_gradient': None})
+  for number in range(9):
+    check(number)
   assert len(list(tmp_path.glob('*.npz'))) == 5
   bad_updates._logdir = tmp_path / 'missing'
-  assert check()
+  assert check(9)
