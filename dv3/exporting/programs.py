@@ -26,7 +26,7 @@ def gradients(update, batch) -> stablehlo.Program:
             for i, (variable, gradient) in enumerate(zip(
                 update.trained, found, strict=True))}}
   return stablehlo.export(
-      function, batch, np.int64(int(update.updates)), np.int32(0),
+      function, batch, np.int64(update.count), np.int32(0),
       names=('batch', 'update', 'replica'))
 
 

@@ -111,7 +111,8 @@ class Cluster:
   def _trace(self, numbers):
     def run():
       context = tf.distribute.get_replica_context()
-      return context.all_gather(numbers, 0)
+      # The copy lies on the replica's device, which the collective asks for.
+      return context.all_gather(tf.identity(numbers), 0)
     return self._strategy.run(run)
 
 

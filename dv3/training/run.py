@@ -130,14 +130,22 @@ class Stop:
     self._old: dict[int, Any] = {}
 
   def __enter__(self):
+    self.listen()
+    return self
+
+  def listen(self) -> None:
+    """Takes the signals over, again where something else has taken them.
+
+    TensorFlow does so when it joins a cluster.
+    """
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGINT, signal.SIGTERM):
-        self._old[number] = signal.signal(number, self._handle)
-    return self
+        old = signal.signal(number, self._handle)
+        self._old.setdefault(number, old)
 
   def __exit__(self, *error):
     for number, old in self._old.items():
-      signal.signal(number, old)
+      signal.signal(number, old if old is not None else signal.SIG_DFL)
 
   def _handle(self, number, frame):
     del frame
@@ -162,7 +170,7 @@ def save(
     checkpoints.write_variables(folder, **trackables(update))
     (folder / 'config.gin').write_text(config_text)
     (folder / 'summary.json').write_text(json.dumps({
-        'env_steps': tally.env_steps, 'updates': int(update.updates),
+        'env_steps': tally.env_steps, 'updates': update.count,
         'workers': workers.count}))
   own = workers.folder(folder)
   (own / 'replay').mkdir(parents=True)

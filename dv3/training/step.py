@@ -139,6 +139,11 @@ class Update(tf.Module):
     return self._loss_and_gradients(batch, update, replica)
 
   @property
+  def count(self) -> int:
+    """The updates so far."""
+    return int(self.updates.numpy())
+
+  @property
   def trained(self) -> list[tf.Variable]:
     """The trained variables, in the order of their gradients."""
     return list(self._trained)

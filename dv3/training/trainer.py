@@ -114,6 +114,8 @@ def train(
           cluster.own_folder(pathlib.Path(logdir), place[0])))
       stack.enter_context(stop)
     strategy = distribution_lib.make_strategy(distribution, replicas)
+    if not dry_run:
+      stop.listen()
     workers = cluster.Cluster(strategy, *place)
     run.seed_everything(seed)
     recipe = env()
@@ -233,7 +235,7 @@ def _loop(
   for logger in loggers:
     logger.truncate(tally.env_steps)
   counters = lambda: {
-      'env_steps': tally.env_steps, 'updates': int(update.updates)}
+      'env_steps': tally.env_steps, 'updates': update.count}
   meter = metrics_lib.Metrics(**counters())
   progress = progress_lib.Progress(env_steps, **counters())
   clocks = {
@@ -316,7 +318,7 @@ def _loop(
   for logger in loggers:
     logger.close()
   return {
-      'env_steps': tally.env_steps, 'updates': int(update.updates),
+      'env_steps': tally.env_steps, 'updates': update.count,
       'stopped': stopped}
 
 
@@ -335,7 +337,7 @@ def _learn(workers, update, replay, feed, meter, bad_updates, count):
       {k: v for k, v in batch.items() if k not in ('stepid', 'item')}
       for batch in batches]
   with meter.section('update'), cluster.guard(workers):
-    first = int(update.updates) + 1
+    first = update.count + 1
     results = update.run(inputs)
   feed.settle()
   for number, (batch, (losses, metrics, entries, per_step)) in enumerate(

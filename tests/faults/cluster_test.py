@@ -55,7 +55,8 @@ def children(pid):
 
 
 def scores(logdir):
-  return [json.loads(x) for x in (logdir / 'scores.jsonl').open()]
+  lines = (logdir / 'scores.jsonl').read_text().splitlines()
+  return [json.loads(x) for x in lines]
 
 
 def wait_for(condition, process, logdir):
@@ -100,10 +101,11 @@ def test_two_workers_are_one_run_and_a_killed_one_brings_it_back(tmp_path):
   assert 'lost another worker' in text
   require_one_run(logdir, 2, 400)
   # Shards differ: each worker has environments of its own.
-  shards = [
-      np.load(sorted(folder.glob('chunk-*.npz'))[0])
-      for folder in (logdir / 'replay', logdir / 'worker-1' / 'replay')]
-  assert not np.array_equal(shards[0]['observation'], shards[1]['observation'])
+  shards = []
+  for folder in (logdir / 'replay', logdir / 'worker-1' / 'replay'):
+    with np.load(sorted(folder.glob('chunk-*.npz'))[0]) as file:
+      shards.append(file['observation'])
+  assert not np.array_equal(*shards)
 
 
 @pytest.mark.slow
