@@ -47,13 +47,13 @@ def _train(train, logdir, configuration):
   from dv3 import config
   from dv3.training import cluster
   from dv3.training import lock
-  print(f'run directory: {os.path.abspath(logdir)}')
   settings = {'logdir': logdir, 'config_text': configuration.file_text()}
   several = configuration.value('dv3.train', 'distribution') == 'multiworker'
   if several and cluster.place()[0]:
     return train(**settings)
   with lock.hold(logdir):
     configuration.save(logdir)
+    print(f'run directory: {os.path.abspath(logdir)}')
     for name in configuration.unused:
       print(f'not used: {name}')
     return train(

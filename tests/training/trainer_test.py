@@ -166,18 +166,22 @@ def test_update_that_is_not_finite_changes_nothing_and_dumps(tmp_path):
 
 
 def test_credit_gives_fractions_exactly():
-  credit = run.Credit(1 / 3)
-  due = []
-  for _ in range(9):
+  assert spent(run.Credit(1 / 3), rounds=9) == [0, 0, 1] * 3
+  assert spent(run.Credit(2.5), rounds=4) == [2, 3, 2, 3]
+  # Two at once: what is left over waits for the next round.
+  assert spent(run.Credit(2.5), rounds=4, at_once=2) == [2, 2, 2, 4]
+
+
+def spent(credit, rounds, at_once=1):
+  """Returns the updates of each round, an env step a round."""
+  result = []
+  for _ in range(rounds):
     credit.earn(1)
-    due.append(sum(iter(credit.spend, False)))
-  assert due == [0, 0, 1] * 3
-  credit = run.Credit(2.5)
-  due = []
-  for _ in range(4):
-    credit.earn(1)
-    due.append(sum(iter(credit.spend, False)))
-  assert due == [2, 3, 2, 3]
+    result.append(0)
+    while credit.due(at_once):
+      credit.spend(at_once)
+      result[-1] += at_once
+  return result
 
 
 def test_bfloat16_agent_trains_with_float32_variables():
