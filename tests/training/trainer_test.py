@@ -165,6 +165,38 @@ def test_update_that_is_not_finite_changes_nothing_and_dumps(tmp_path):
     assert np.isnan(dumped['reward'][1, 2])
 
 
+def test_several_updates_in_a_call_are_those_updates():
+  from dv3.training import distribution
+  from dv3.training import step
+  def make():
+    tf.random.set_seed(0)
+    agent = small_agent.make()
+    agent.build()
+    return step.Update(
+        agent, distribution.make_strategy(),
+        (('all', ('*',), small_agent.part(
+            'optimizer', 'laprop', warmup_updates=0)),), seed=0)
+  batches = [small_agent.batch(seed=i) for i in range(2)]
+  one, several = make(), make()
+  for a, b in zip(one._state(), several._state(), strict=True):
+    b.assign(a)
+  alone = [one(batch) for batch in batches]
+  together = several.run(batches)
+  assert several.count == one.count == 2
+  for a, b in zip(alone, together, strict=True):
+    # The second update divides by roots of tiny moments, which magnifies
+    # rounding in what the first one left.
+    for name, value in a[0].items():
+      np.testing.assert_allclose(value, b[0][name], rtol=1e-3, err_msg=name)
+    assert set(a[1]) == set(b[1])
+  assert alone[0][0] != alone[1][0]
+
+
+def test_run_with_several_updates_in_a_call(tmp_path):
+  result = trainer.train(**arguments(tmp_path, 90, steps_per_loop=3))
+  assert result['updates'] and result['updates'] % 3 == 0
+
+
 def test_credit_gives_fractions_exactly():
   assert spent(run.Credit(1 / 3), rounds=9) == [0, 0, 1] * 3
   assert spent(run.Credit(2.5), rounds=4) == [2, 3, 2, 3]
