@@ -31,7 +31,6 @@ _MAX_RESTARTS = flags.DEFINE_integer(
     lower_bound=0)
 
 _POLL_SECONDS = 0.2
-_USER_ERROR = app.ERROR_CODE
 
 
 def free_ports(count: int) -> list[int]:
@@ -132,14 +131,14 @@ def _watch(workers, asked) -> int:
     failed = [i for i, code in enumerate(codes) if code not in (None, 0)]
     given_up = restarts + len(failed) > _MAX_RESTARTS.value
     if failed and (asked or given_up or any(
-        codes[i] == _USER_ERROR for i in failed)):
+        codes[i] == app.ERROR_CODE for i in failed)):
       workers.signal(signal.SIGKILL)
       code = codes[failed[0]]
       print(
           f'dv3-cluster: worker {failed[0]} ended with code {code}; all were '
           'stopped, and the same command goes on from the last checkpoint',
           file=sys.stderr)
-      return code if code == _USER_ERROR else 1
+      return code if code == app.ERROR_CODE else 1
     for index in failed:
       restarts += 1
       print(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,16 @@ def test_another_number_of_workers_is_refused(tmp_path, zygote, reference):
         lives.checkpoints(reference)[-1], workers=cluster.Cluster(None, 0, 2),
         tally=None, update=None, replay=None, collector=None, pipeline=None,
         feed=None, credit=None)
+
+
+def test_one_process_does_not_become_several(zygote, reference, tmp_path):
+  logdir = tmp_path / 'run'
+  shutil.copytree(reference, logdir)
+  before = (logdir / 'config.gin').read_bytes()
+  output = lives.live(
+      zygote, logdir, "--gin_param=train.distribution = 'multiworker'", code=2)
+  assert "train.distribution was 'single', is 'multiworker'" in output
+  assert (logdir / 'config.gin').read_bytes() == before
 
 
 @pytest.mark.parametrize('text, message', [
