@@ -1,4 +1,6 @@
-"""Trains one agent on one and on two replicas; prints what differs as JSON.
+"""Trains one agent on one replica and on several; prints what differs as JSON.
+
+    replicas_program.py COUNT
 
 A program of its own: logical devices exist only if they are made before
 TensorFlow starts.
@@ -15,7 +17,7 @@ from dv3 import registry
 from dv3.training import distribution
 from dv3.training import step
 
-UPDATES = 4
+UPDATES = 20
 
 
 def train(strategy, dtype):
@@ -49,21 +51,29 @@ def train(strategy, dtype):
   return values, history, equal
 
 
+def compare(one, other):
+  """Returns what differs between two results of `train`, largest first."""
+  (values, history, _), (others, histories, equal) = one, other
+  return {
+      'replicas_equal': equal,
+      'variables': max(
+          float(np.max(np.abs(values[k] - others[k]) / (
+              np.abs(values[k]).max() + 1e-6)))
+          for k in values if values[k].size),
+      'losses': max(
+          abs(a[k] - b[k]) / (abs(a[k]) + 1e-3)
+          for a, b in zip(history, histories, strict=True) for k in a),
+      'compared': len(values), 'names_equal': list(values) == list(others)}
+
+
 def main():
-  distribution.split_cpu(2)
+  count = int(sys.argv[1])
+  distribution.split_cpu(count)
   registry.get('optimizer', 'laprop')
-  one, first, _ = train(tf.distribute.get_strategy(), 'float32')
-  two, second, equal = train(
-      distribution.make_strategy('mirrored', 2), 'float32')
-  largest = max(
-      float(np.max(np.abs(one[k] - two[k]) / (np.abs(one[k]).max() + 1e-6)))
-      for k in one if one[k].size)
-  losses = max(
-      abs(a[k] - b[k]) / (abs(a[k]) + 1e-3)
-      for a, b in zip(first, second, strict=True) for k in a)
-  json.dump({
-      'replicas_equal': equal, 'variables': largest, 'losses': losses,
-      'compared': len(one), 'names_equal': list(one) == list(two)}, sys.stdout)
+  json.dump(compare(
+      train(tf.distribute.get_strategy(), 'float32'),
+      train(distribution.make_strategy('mirrored', count), 'float32')),
+      sys.stdout)
 
 
 if __name__ == '__main__':

@@ -6,15 +6,18 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 FOLDER = pathlib.Path(__file__).parent
 
 
-def test_two_replicas_compute_what_one_computes():
+@pytest.mark.parametrize('count', [2, 4])
+def test_replicas_compute_what_one_computes(count):
   environment = {
       **os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3',
       'PYTHONPATH': os.pathsep.join([str(FOLDER.parents[1]), str(FOLDER)])}
   result = subprocess.run(
-      [sys.executable, str(FOLDER / 'replicas_program.py')],
+      [sys.executable, str(FOLDER / 'replicas_program.py'), str(count)],
       env=environment, capture_output=True, text=True, check=False)
   assert result.returncode == 0, result.stderr[-3000:]
   found = json.loads(result.stdout.splitlines()[-1])
