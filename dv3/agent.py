@@ -292,7 +292,14 @@ class Agent(tf.Module):
     continuation = self._continuation(context, features)
     weight = tf.math.cumprod(discount * continuation, 1) / discount
     slow_value = self.slow_critic(features).mean()
-    value = slow_value if self.slow_target else self.critic(features).mean()
+    critic = None
+    if self.slow_target:
+      value = slow_value
+    elif self.imagination_gradient:
+      value = self.critic(features).mean()
+    else:
+      critic = self.critic(features)
+      value = critic.mean()
     returns = losses_lib.lambda_return(
         reward, continuation * discount,
         tf.fill(tf.shape(reward), self.lambda_), value)
@@ -301,7 +308,7 @@ class Agent(tf.Module):
         **keep({
             'reward': reward, 'continuation': continuation, 'weight': weight,
             'value': value, 'slow_value': slow_value, 'returns': returns}),
-        discount=discount)
+        discount=discount, critic=critic)
 
   def _continuation(self, context, features):
     """Returns the probability to continue at imagined states [N, H + 1]."""

@@ -10,7 +10,8 @@ import tensorflow as tf
 class Imagined(NamedTuple):
   """Dreamed trajectories of N = B * T starts, row b * T + t.
 
-  Everything has stopped gradients unless the agent imagines with gradients.
+  Everything but `critic` has stopped gradients unless the agent imagines with
+  gradients.
 
   Attributes:
     features: {name: [N, H + 1, F]}; index 0 is the start.
@@ -22,6 +23,9 @@ class Imagined(NamedTuple):
     value: [N, H + 1] float32, the target critic's mean.
     slow_value: [N, H + 1] float32, the slow critic's mean.
     returns: [N, H] float32 lambda-returns.
+    critic: the critic's Distribution [N, H + 1] with gradients to the critic
+      alone, from the pass that made `value`, so that its loss need not make
+      another one; None where there was no such pass.
   """
 
   features: dict[str, tf.Tensor]
@@ -33,6 +37,7 @@ class Imagined(NamedTuple):
   value: tf.Tensor
   slow_value: tf.Tensor
   returns: tf.Tensor
+  critic: Any = None
 
 
 class Context(NamedTuple):

@@ -29,10 +29,18 @@ class ImaginedCriticLoss(tf.Module, interfaces.Loss):
   def __call__(self, context):
     imagined = context.imagined
     stop = tf.stop_gradient
-    features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
-    dist = context.parts['critic'](features)
-    loss = dist.log_prob(stop(imagined.returns))
-    loss += self.slow_scale * dist.log_prob(stop(imagined.slow_value[:, :-1]))
-    loss *= -stop(imagined.weight[:, :-1])
+    returns, slow_value = imagined.returns, imagined.slow_value
+    steps = returns.shape[1]
+    if imagined.critic is None:
+      features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
+      dist = context.parts['critic'](features)
+      slow_value = slow_value[:, :-1]
+    else:
+      # The last state has no return; what stands in for it is cut off below.
+      dist = imagined.critic
+      returns = tf.pad(returns, [[0, 0], [0, 1]])
+    loss = dist.log_prob(stop(returns))
+    loss += self.slow_scale * dist.log_prob(stop(slow_value))
+    loss = -stop(imagined.weight[:, :-1]) * loss[:, :steps]
     return {'critic': context.per_start(loss)}, {
         'value_imagined': tf.reduce_mean(imagined.value)}

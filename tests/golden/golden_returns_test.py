@@ -144,14 +144,18 @@ def test_returns_actor_continuous(case):
         grad, DATA[f'imag/{case}/cont_policy_loss_mean_grad_{name}'])
 
 
+@pytest.mark.parametrize('shared', [False, True])
 @pytest.mark.parametrize('case', CASES)
-def test_returns_critic_imagined(case):
+def test_returns_critic_imagined(case, shared):
   logits = tf.constant(DATA['imag/value_logits'])
   with tf.GradientTape() as tape:
     tape.watch(logits)
     # The loss stops gradients into features; logits stand in for the critic.
     dream = imagined(case, {'x': logits}, None)
     make = lambda f: distributions.TwoHot(logits[:, :-1], DATA['imag/bins'])
+    if shared:  # The agent's own pass over all states, the last one included.
+      dream = dream._replace(
+          critic=distributions.TwoHot(logits, DATA['imag/bins']))
     values, _ = critic_imagined.ImaginedCriticLoss()(
         context(dream, {'critic': Stub(make)}))
     mean = tf.reduce_mean(values['critic'])
