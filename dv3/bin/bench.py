@@ -1,6 +1,6 @@
 """dv3-bench: what the parts of a configuration cost on this machine.
 
-  dv3-bench update --gin_file=preset/pong.gin --dtype=bfloat16 --profile
+  dv3-bench update --gin_file=preset/quickstart.gin --dtype=bfloat16 --profile
   dv3-bench update --gin_file=... --sweep=1m,12m --output=sizes.png
   dv3-bench act|replay|loop|environments --gin_file=... --json
 
