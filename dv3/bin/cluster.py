@@ -5,9 +5,10 @@
 Every other flag goes to dv3-train, with dist/multiworker.gin added. Each
 worker has environments and a replay shard of its own. If one dies, all start
 again from the last checkpoint. Ctrl-C and SIGTERM reach every worker: they save
-and end.
+and end, as they do if this program is killed.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -31,6 +32,8 @@ _MAX_RESTARTS = flags.DEFINE_integer(
     lower_bound=0)
 
 _POLL_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1  # Of Linux's prctl: a signal when the parent dies.
+_LIBC = ctypes.CDLL(None)
 
 
 def free_ports(count: int) -> list[int]:
@@ -76,7 +79,7 @@ class Workers:
         self._command, env={**os.environ, 'TF_CONFIG': config}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1,
         # Ctrl-C in a terminal goes to this program, which hands it on.
-        start_new_session=True)
+        start_new_session=True, preexec_fn=_end_with_parent)
     threading.Thread(
         target=_print, args=(index, process.stdout), daemon=True).start()
     return process
@@ -94,6 +97,11 @@ class Workers:
   def codes(self) -> list[int | None]:
     """Returns the exit codes, None where a worker runs."""
     return [process.poll() for process in self.processes]
+
+
+def _end_with_parent():
+  """Asks for SIGTERM when dv3-cluster is gone, even by kill -9."""
+  _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _print(index, lines):
