@@ -286,6 +286,9 @@ def targets() -> list[Target]:
     sources.setdefault(place(path), []).append(path)
   found = [Target('py_library', 'parts', (), _labels(by_name))]
   for (rule, name), paths in sources.items():
+    if rule == 'pytest_test' and len(paths) > 1:
+      raise SystemExit(
+          f'{" and ".join(paths)} would be one test for Bazel: name them apart')
     found.append(Target(
         rule, name, tuple(paths), _labels(graph[name]),
         _data(rule, name, paths, graph)))
