@@ -44,7 +44,8 @@ editable:
 # Keeps the versions that the lock has; ARGS=--upgrade looks for newer ones.
 lock: venv
 	$(BIN)/uv pip compile pyproject.toml --extra=atari --extra=report \
-	    --extra=testing --extra=pygame --extra=dev --generate-hashes \
+	    --extra=testing --extra=pygame --extra=ray --extra=dev \
+	    --generate-hashes \
 	    --python-version=3.11 --python-platform=x86_64-manylinux_2_28 \
 	    --no-config --no-emit-index-url --custom-compile-command='make lock' \
 	    --quiet --output-file=$(LOCK) $(ARGS)

@@ -94,6 +94,7 @@ TABLE = {
     'env.minigrid': 'dv3.envs.minigrid',
     'env.gymnasium': 'dv3.envs.gymnasium',
     'collector.local': 'dv3.collectors.local',
+    'collector.ray': 'dv3.collectors.ray',
     'logger.jsonl': 'dv3.loggers.jsonl',
     'logger.tensorboard': 'dv3.loggers.tensorboard',
     'logger.terminal': 'dv3.loggers.terminal',

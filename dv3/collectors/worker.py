@@ -234,7 +234,7 @@ def probe(recipe: types.Recipe):
   context = multiprocessing.get_context('spawn')
   with futures.ProcessPoolExecutor(1, mp_context=context) as pool:
     try:
-      return pool.submit(_probe, recipe).result()
+      return pool.submit(look, recipe).result()
     except process.BrokenProcessPool as error:
       raise errors.UserError(
           f'the process that built {recipe.kind}.{recipe.name} died; try the '
@@ -242,7 +242,8 @@ def probe(recipe: types.Recipe):
           'memory') from error
 
 
-def _probe(recipe):
+def look(recipe: types.Recipe):
+  """Does in this process what `probe` does in another one."""
   try:
     env = recipe.build()
   except errors.UserError:

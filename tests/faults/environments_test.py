@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from dv3 import errors
+from dv3 import registry
 from dv3 import types
 from dv3.collectors import local
+from dv3.collectors import stepping
 from dv3.envs import wrappers
 
 PLUGIN = '''
@@ -124,9 +126,11 @@ def collect(collector, env_steps):
   return {k: np.stack([x[k] for x in steps]) for k in steps[0]}, episodes
 
 
-@pytest.mark.parametrize('fault', FAULTS)
-def test_a_fault_costs_its_episode_and_no_other(faulty, fault, caplog):
-  steps, episodes = collect(local.LocalCollector(
+@pytest.mark.parametrize('name, fault', [
+    *(('local', fault) for fault in FAULTS),
+    *(('ray', fault) for fault in ('raise', 'hang', 'die', 'nan'))])
+def test_a_fault_costs_its_episode_and_no_other(faulty, name, fault, caplog):
+  steps, episodes = collect(registry.get('collector', name)(
       env=faulty(fault=fault), num_envs=2,
       hang_seconds=3.0 if fault == 'hang' else 60.0), 14)
   assert FAULTS[fault] in caplog.text
@@ -147,12 +151,14 @@ def test_a_fault_costs_its_episode_and_no_other(faulty, fault, caplog):
       and e.extras['restarts_sum'] == 1.0 for e in episodes)
 
 
-@pytest.mark.parametrize('fault', ['raise', 'die', 'nan', 'hang'])
-@pytest.mark.parametrize('when', ['step', 'reset'])
+@pytest.mark.parametrize('name, fault, when', [
+    *(('local', fault, when) for fault in ('raise', 'die', 'nan', 'hang')
+      for when in ('step', 'reset')),
+    ('ray', 'die', 'step')])
 def test_a_fault_without_end_is_one_clear_error(
-    faulty, fault, when, monkeypatch):
-  monkeypatch.setattr(local, '_LAUNCH_SECONDS', 10.0)
-  collector = local.LocalCollector(
+    faulty, name, fault, when, monkeypatch):
+  monkeypatch.setattr(stepping, '_LAUNCH_SECONDS', 10.0)
+  collector = registry.get('collector', name)(
       env=faulty(fault=fault, at=1, when=when), num_envs=2, max_restarts=1,
       hang_seconds=3.0 if fault == 'hang' else 60.0)
   with pytest.raises(errors.UserError, match='dv3-envcheck') as info:
