@@ -6,14 +6,13 @@ from typing import Any
 import gin
 import numpy as np
 
-from dv3.collectors import local
 from dv3.collectors import random_policy
 
 
 def measure(
     *, repeats: int, seconds: float, num_envs: tuple[int, ...] = (1,)
 ) -> dict[str, Any]:
-  """Steps the configured environment in worker processes, at random.
+  """Steps the configured environment with the configured collector, at random.
 
   Args:
     repeats: measurements; the median counts.
@@ -26,11 +25,12 @@ def measure(
   Raises:
     UserError: if the environment cannot be built.
   """
-  recipe = gin.get_bindings('dv3.train')['env']()
+  bound = gin.get_bindings('dv3.train')
+  recipe = bound['env']()
   own = configured_envs()
   rates = {}
   for count in sorted({own, *num_envs}):
-    collector = local.LocalCollector(env=recipe, num_envs=count)
+    collector = bound['collector'](env=recipe, num_envs=count)
     policy = random_policy.RandomPolicy(collector.action_spec, 0)
     try:
       collector.run(policy, None, 1)  # The processes' start is not timed.
@@ -43,6 +43,7 @@ def measure(
       'env_steps_per_second': median[own],
       'num_envs': own,
       'environment': f'{recipe.kind}.{recipe.name}',
+      'collector': _collector(),
       'env_steps_per_second_by_num_envs': {
           str(count): x for count, x in median.items()},
       'all_env_steps_per_second': {
@@ -52,9 +53,14 @@ def measure(
 def configured_envs() -> int:
   """Returns how many environments the configured collector would step."""
   try:
-    return int(gin.query_parameter('collector.local.num_envs'))
+    return int(gin.query_parameter(f'{_collector()}.num_envs'))
   except (ValueError, TypeError):
-    return 1  # The collector's default, or another one's choice.
+    return 1  # The collector's default.
+
+
+def _collector() -> str:
+  """Returns the configured collector's name, as gin has it."""
+  return gin.query_parameter('dv3.train.collector').selector
 
 
 def _rate(collector, policy, seconds: float) -> float:

@@ -39,6 +39,9 @@ _OBSERVATIONS = flags.DEFINE_string(
 _ACTIONS = flags.DEFINE_string(
     'actions', None, "'6' (discrete) or 'box6' (numbers), in place of the "
     "environment's.")
+_NUM_ENVS = flags.DEFINE_list(
+    'num_envs', ['1'], 'Numbers of environments besides the configured one, '
+    'for environments.')
 _CAPACITY = flags.DEFINE_integer(
     'capacity', 20_000, 'Steps in replay, for replay.', lower_bound=1)
 _PROFILE = flags.DEFINE_bool(
@@ -142,7 +145,21 @@ def _environments():
   _parse()
   from dv3.benchmarking import environments
   return environments.measure(
-      repeats=_REPEATS.value, seconds=_SECONDS.value)
+      repeats=_REPEATS.value, seconds=_SECONDS.value,
+      num_envs=_counts(_NUM_ENVS.value))
+
+
+def _counts(words: Sequence[str]) -> tuple[int, ...]:
+  """Returns the numbers of --num_envs."""
+  try:
+    counts = tuple(int(x) for x in words)
+    if min(counts, default=1) > 0:
+      return counts
+  except ValueError:
+    pass
+  raise errors.UserError(
+      f"--num_envs={','.join(words)} is no list of numbers from 1; for example "
+      '--num_envs=1,2,4,8')
 
 
 def _sweep():

@@ -121,10 +121,13 @@ class _Process:
   def receive(self):
     """Waits for what was asked for."""
     begin = time.monotonic()
-    while not self._ray.wait([self._pending], timeout=_POLL_SECONDS)[0]:
-      if 0 < self.seconds <= time.monotonic() - begin:
-        raise worker.Hung(f'did not answer for {self.seconds:g} seconds')
-    return _result(self._ray, self._pending)
+    while True:
+      try:
+        return _result(self._ray, self._pending, _POLL_SECONDS)
+      except self._ray.exceptions.GetTimeoutError:
+        if 0 < self.seconds <= time.monotonic() - begin:
+          raise worker.Hung(
+              f'did not answer for {self.seconds:g} seconds') from None
 
   def ask_to_close(self):
     with contextlib.suppress(self._ray.exceptions.RayError):  # Dead already.
@@ -138,10 +141,12 @@ class _Process:
       self._ray.kill(self._actor)
 
 
-def _result(ray, reference):
+def _result(ray, reference, timeout=None):
   """Returns a remote result; raises the remote error itself."""
   try:
-    return ray.get(reference)
+    return ray.get(reference, timeout=timeout)
+  except ray.exceptions.GetTimeoutError:
+    raise
   except ray.exceptions.RayTaskError as error:
     raise error.cause from None
   except ray.exceptions.RayError as error:

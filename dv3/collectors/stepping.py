@@ -78,7 +78,7 @@ class SteppingCollector(interfaces.Collector):
     self.resize(num_envs)
 
   @abc.abstractmethod
-  def _probe(self, recipe: types.Recipe):
+  def _probe(self, recipe: types.Recipe) -> tuple:
     """See `worker.probe`."""
 
   @abc.abstractmethod

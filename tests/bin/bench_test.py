@@ -87,13 +87,16 @@ def test_loop(run):
 
 
 def test_environments(run):
-  result = run('environments')
+  result = run('environments', '--num_envs=2')
+  assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2'}
   assert result['environment'] == 'env.gymnasium'
+  assert result['collector'] == 'collector.local'
   assert result['env_steps_per_second'] > 0
 
 
 @pytest.mark.parametrize('command, arguments, message', [
     ('updat', [], "no measurement 'updat'; did you mean update"),
+    ('environments', ['--num_envs=two'], '--num_envs=two is no list'),
     ('act', ['--sweep=1m'], '--sweep belongs to dv3-bench update'),
     ('update', ['--sweep=2m'], '--sweep=2m is neither a batch shape'),
     ('act', ['--observations=4x'], "'4x' is neither a length"),

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -65,7 +64,7 @@ def test_a_state_moves_between_machines_and_collectors():
 
 
 def test_more_cpus_than_there_are_is_one_clear_error():
-  with pytest.raises(errors.UserError, match='lower collector.ray.cpus_per_env'):
+  with pytest.raises(errors.UserError, match='lower collector.ray.cpus'):
     ray_collector.RayCollector(env=recipe(), num_envs=2, cpus_per_env=1e4)
 
 
