@@ -48,17 +48,29 @@ class OpenLoop:
     batch = {k: v[:self._sequences] for k, v in batch.items()}
     length = batch['reward'].shape[1]
     context = max(1, min(self._context, length // 2))
-    predictions = self._predict(
-        distribution.scatter(tf.distribute.get_strategy(), batch),
-        context)
+    predictions = self.predict(batch, context)
     result = {}
     for key in self._keys:
       truth = batch[key]
-      model = np.clip(predictions[key].numpy() * 255, 0, 255).astype(np.uint8)
+      model = np.clip(predictions[key] * 255, 0, 255).astype(np.uint8)
       if truth.ndim == 4:
         truth, model = truth[..., None], model[..., None]
       result[key] = video.open_loop_grid(truth, model, context)
     return result
+
+  def predict(self, batch, context: int) -> dict[str, np.ndarray]:
+    """Predicts every image of a batch; the model sees the first steps only.
+
+    Args:
+      batch: {name: NumPy [B, T, ...]} as `Agent.loss` takes it.
+      context: the steps that the model sees, below T.
+
+    Returns:
+      {key: float32 [B, T, rows, columns, ch]}, values in [0, 1].
+    """
+    predictions = self._predict(
+        distribution.scatter(tf.distribute.get_strategy(), batch), context)
+    return {key: predictions[key].numpy() for key in self._keys}
 
   def _trace(self, batch, context):
     agent = self._agent
