@@ -19,6 +19,7 @@ SIZES = {  # One of each base, where the base itself does not choose.
 OF_ONE_BASE = {
     'variant/rllib_gru.gin': 'dreamerv3_v1.gin',
     'variant/dreamerv2_dmc.gin': 'dreamerv2.gin'}
+OF_ALL_BASES = ('variant/actor_backprop.gin',)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def kind_of(name):
 
 def bases_of(name):
   """Returns the bases that a file is for: tasks and dist serve all."""
-  if kind_of(name) in ('task', 'dist'):
+  if kind_of(name) in ('task', 'dist') or name in OF_ALL_BASES:
     return list(SIZES)
   v1 = os.path.basename(name).startswith('v1_')
   default = 'dreamerv3_v1.gin' if v1 else 'dreamerv3.gin'
