@@ -1,6 +1,10 @@
 """The optional suites: contract, and what a missing one says."""
 
 import importlib.util
+import os
+import pathlib
+import re
+import tomllib
 
 import gymnasium
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 
 from dv3 import errors
 from dv3 import registry
+from dv3.config import files
 from dv3.envs import spaces
 
 CASES = {  # component: (module, arguments, seeds its resets)
@@ -54,7 +59,7 @@ def keeps_the_contract(make, module, seeded):
   if importlib.util.find_spec(module) is None:
     with pytest.raises(errors.UserError, match=r'pip install "dv3\['):
       make()
-    return
+    pytest.skip(f'{module} is not installed; make test-suites')
   env = make()
   assert spaces.observation_specs(env.observation_space)
   assert spaces.action_specs(env.action_space)
@@ -121,3 +126,17 @@ def test_dm_env_episodes_end_by_their_discount(discount, terminated):
   np.testing.assert_array_equal(obs['x'], np.float32([1.5]))
   _, reward, *ends, _ = env.step(1)
   assert reward == 2.0 and ends == [terminated, not terminated]
+
+
+def test_the_extra_suites_has_what_tasks_need():
+  named = {
+      extra for name in files.shipped_names() if name.startswith('task/')
+      for extra in re.findall(
+          r'dv3\[(\w+)\]',
+          files.read(os.path.join(files.shipped_folder(), name)))}
+  root = pathlib.Path(__file__).absolute().parents[2]
+  extras = tomllib.loads((root / 'pyproject.toml').read_text())[
+      'project']['optional-dependencies']
+  suites = ','.join(
+      re.findall(r'dv3\[([\w,]+)\]', ' '.join(extras['suites']))).split(',')
+  assert named and named <= set(suites) <= set(extras)
