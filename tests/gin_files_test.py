@@ -96,6 +96,13 @@ def test_every_component_is_named_by_a_shipped_file(key):
   assert files.naming(key)
 
 
+@pytest.mark.parametrize('name', [n for n in NAMES if n.startswith('task/')])
+def test_task_says_what_its_budget_counts(name):
+  path = os.path.join(files.shipped_folder(), name)
+  header = ' '.join(files.read(path).split('TASK =')[0].split('\n# '))
+  assert ' budget counts env steps' in header
+
+
 @pytest.mark.parametrize('name', files.shipped_names())
 def test_header_says_what_the_file_is(name):
   path = os.path.join(files.shipped_folder(), name)
