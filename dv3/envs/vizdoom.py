@@ -40,7 +40,8 @@ def make(
     raise errors.UserError(
         f'there is no ViZDoom task {id!r}; {nearest.hint(id, tasks)}')
   env: Any = Elsewhere(gymnasium.make(id, frame_skip=frame_skip))
-  spaces = {'screen': gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)}
+  spaces: dict[str, gymnasium.Space] = {
+      'screen': gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)}
   inner = env.observation_space['screen'].shape
   if variables and 'gamevariables' in env.observation_space.spaces:
     spaces['variables'] = env.observation_space['gamevariables']
