@@ -1,12 +1,15 @@
 # For users: make train, make test. For developers besides: make test-all (the
-# slow tests too), lint, lock, build-file. ARGS is added to the main command.
+# slow tests too), test-suites (every task, with every optional suite), lint,
+# lock, build-file. ARGS is added to the main command.
 PYTHON ?= python3.11
 BIN := .venv/bin
+SUITES := .venv-suites
 LOCK := requirements/lock.txt
 LOGDIR ?= runs/quickstart
 ARGS ?=
 
-.PHONY: train test test-all lint venv packages editable lock build-file
+.PHONY: train test test-all test-suites lint venv venv-suites packages \
+    editable lock build-file
 
 train: venv
 	$(BIN)/dv3-train --gin_file=preset/quickstart.gin --logdir=$(LOGDIR) $(ARGS)
@@ -14,8 +17,13 @@ train: venv
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
 
+# -rs lists what was skipped, with the extra that it needs.
 test-all: lint
-	$(BIN)/python -m pytest -m '' $(ARGS)
+	$(BIN)/python -m pytest -m '' -rs $(ARGS)
+
+test-suites: venv-suites
+	$(SUITES)/bin/python -m pytest -m '' -rs tests/envs/suites_test.py \
+	    tests/bin/tasks_test.py $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check
@@ -28,6 +36,16 @@ venv:
 	    || $(MAKE) --no-print-directory packages
 	@sha256sum --check --status .venv/editable.sha256 2>/dev/null \
 	    || $(MAKE) --no-print-directory editable
+
+# Beside the locked requirements, whatever the task files can need. Not locked:
+# docs/environments.md says with which versions it was run.
+venv-suites:
+	test -x $(SUITES)/bin/python || $(PYTHON) -m venv $(SUITES)
+	$(SUITES)/bin/python -m pip install --quiet --require-hashes \
+	    --requirement=$(LOCK)
+	$(SUITES)/bin/python -m pip install --quiet --no-build-isolation \
+	    --editable='.[suites]'
+	$(SUITES)/bin/python -m pip check
 
 packages:
 	@command -v $(PYTHON) || { echo 'dv3 needs Python 3.11; install it, or' \

@@ -19,6 +19,7 @@ SIZES = {  # One of each base, where the base itself does not choose.
 OF_ONE_BASE = {
     'variant/rllib_gru.gin': 'dreamerv3_v1.gin',
     'variant/dreamerv2_dmc.gin': 'dreamerv2.gin'}
+OF_ALL_BASES = ('variant/actor_backprop.gin',)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def kind_of(name):
 
 def bases_of(name):
   """Returns the bases that a file is for: tasks and dist serve all."""
-  if kind_of(name) in ('task', 'dist'):
+  if kind_of(name) in ('task', 'dist') or name in OF_ALL_BASES:
     return list(SIZES)
   v1 = os.path.basename(name).startswith('v1_')
   default = 'dreamerv3_v1.gin' if v1 else 'dreamerv3.gin'
@@ -93,6 +94,13 @@ def test_kinds_commute():
 @pytest.mark.parametrize('key', sorted(registry.TABLE))
 def test_every_component_is_named_by_a_shipped_file(key):
   assert files.naming(key)
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if n.startswith('task/')])
+def test_task_says_what_its_budget_counts(name):
+  path = os.path.join(files.shipped_folder(), name)
+  header = ' '.join(files.read(path).split('TASK =')[0].split('\n# '))
+  assert ' budget counts env steps' in header
 
 
 @pytest.mark.parametrize('name', files.shipped_names())

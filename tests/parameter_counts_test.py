@@ -66,6 +66,56 @@ def test_2023_sizes_have_rllibs_counts(size, variant):
   assert cartpole['critic'] == atari['critic']
 
 
+V1_SIZES = {  # deter, units, layers, depth, groups, classes; then RLlib's own
+    'xs': (256, 256, 1, 24, 32, 32), 's': (512, 512, 2, 32, 32, 32),
+    'm': (1024, 640, 3, 48, 32, 32), 'l': (2048, 768, 4, 64, 32, 32),
+    'xl': (4096, 1024, 5, 96, 32, 32), 'nano': (16, 16, 1, 2, 4, 4),
+    'micro': (32, 32, 1, 4, 8, 8), 'mini': (64, 64, 1, 8, 16, 16),
+    'xxs': (128, 128, 1, 16, 32, 32)}
+
+
+def by_v1_shapes(size):
+  """Counts from the shapes that tests/golden's README states, as in RLLIB."""
+  deter, units, layers, depth, groups, classes = V1_SIZES[size]
+  stoch = groups * classes
+  linear = lambda a, b: a * b + b
+  layer = lambda a, b: a * b + 2 * b  # No bias; the norm's scale and shift.
+  mlp = lambda a: layer(a, units) + (layers - 1) * layer(units, units)
+  conv = lambda a, b: 16 * a * b + 2 * b
+  features = deter + stoch
+  def core(tokens, actions):
+    return (
+        layer(stoch + actions, units)
+        + (deter + units) * 3 * deter + 2 * 3 * deter
+        + layer(deter, units) + linear(units, stoch)
+        + layer(deter + tokens, units) + linear(units, stoch) + deter)
+  heads = 2 * mlp(features) + linear(units, 255) + linear(units, 1)
+  vectors = mlp(4) + mlp(features) + linear(units, 4)
+  depths = [depth * n for n in (1, 2, 4, 8)]
+  small = 4 * 4 * depths[-1]
+  images = conv(3, depth) + linear(features, small) + 16 * depth * 3 + 3
+  for a, b in zip(depths, depths[1:], strict=False):
+    images += conv(a, b) + conv(b, a)
+  actor = lambda actions: mlp(features) + linear(units, actions)
+  return (
+      vectors + core(units, 2) + heads, images + core(small, 6) + heads,
+      actor(2), actor(6), mlp(features) + linear(units, 255))
+
+
+@pytest.mark.parametrize('size', RLLIB)
+def test_the_shapes_give_rllibs_counts(size):
+  assert by_v1_shapes(size) == RLLIB[size]
+
+
+@pytest.mark.parametrize('size', sorted(set(V1_SIZES) - set(RLLIB)))
+def test_rllibs_small_sizes(size):
+  files = ['dreamerv3_v1.gin', f'size/v1_{size}.gin']
+  cartpole, atari = counts(files, CARTPOLE), counts(files, ATARI)
+  assert by_v1_shapes(size) == (
+      world_model(cartpole), world_model(atari), cartpole['actor'],
+      atari['actor'], cartpole['critic'])
+
+
 def by_shapes(size, inputs, actions):
   """Counts from the shapes that tests/golden's README states.
 

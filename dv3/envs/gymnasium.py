@@ -14,7 +14,8 @@ from dv3.envs import wrappers
 
 _EXTRAS = {
     'flappy_bird_gymnasium': 'flappy_bird', 'gymnasium_robotics': 'robotics',
-    'highway_env': 'highway', 'mujoco': 'mujoco', 'pygame': 'pygame'}
+    'highway_env': 'highway', 'mujoco': 'mujoco', 'popgym': 'popgym',
+    'pygame': 'pygame'}
 """The extras of dv3 that bring packages which environments need."""
 
 

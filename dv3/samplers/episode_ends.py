@@ -15,18 +15,19 @@ class EpisodeEndsSampler(interfaces.Sampler):
 
   The 2021 form cuts sequences out of whole episodes at a uniform start, with
   the starts that would run over the end moved back to it, so that the last
-  sequence of an episode is drawn 1 + length times as often as another. Here
-  sequences may cross episodes, and long episodes count in proportion to their
-  length.
+  sequence of an episode is drawn `length` times as often as another (1 + length
+  times in the later code, 07d906e, `prioritize_ends`). Here sequences may cross
+  episodes, and long episodes count in proportion to their length.
 
   Args:
     capacity: the most sequences that are stored.
-    extra: the additional weight; 50 is the 2021 form's sequence length.
+    extra: the additional weight; 49 is one less than the 2021 form's sequence
+      length.
 
-  Source: danijar/dreamerv2 0216d33, `prioritize_ends`.
+  Source: danijar/dreamerv2 0216d33, `oversample_ends`.
   """
 
-  def __init__(self, *, capacity: int, extra: float = 50.0):
+  def __init__(self, *, capacity: int, extra: float = 49.0):
     self._items = sum_tree.Items(capacity)
     self._extra = extra
 

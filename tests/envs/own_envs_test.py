@@ -225,6 +225,28 @@ def test_atari_pong_has_its_own_six_actions_in_64_pixels():
   np.testing.assert_array_equal(obs, again)
 
 
+@pytest.mark.parametrize('sticky, probability', [(False, 0.0), (True, 0.25)])
+def test_atari_sticky_actions_and_all_actions(sticky, probability):
+  env = registry.get('env', 'atari')(sticky=sticky, full_actions=True)
+  assert env.action_space.n == 18
+  ale = env.unwrapped._raw.ale
+  assert ale.getFloat('repeat_action_probability') == probability
+  assert ale.getInt('frame_skip') == 1  # The wrapper repeats and pools.
+
+
+@pytest.mark.parametrize('resize', ['area', 'nearest'])
+def test_atari_resizes_as_it_is_told(resize):
+  image = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
+  raw = Raw()
+  raw._frame = lambda value: image
+  obs, _ = atari(raw, resize=resize, size=(4, 6)).reset(seed=0)
+  if resize == 'nearest':
+    np.testing.assert_array_equal(obs, image[::2, ::2])
+  else:  # Every pixel is the mean of four.
+    expected = image.reshape(4, 2, 6, 2, 3).mean((1, 3))
+    assert np.abs(obs - expected).max() <= 0.5
+
+
 def test_atari_names_the_nearest_game():
   with pytest.raises(errors.UserError, match='did you mean pong'):
     registry.get('env', 'atari')(game='pongg')

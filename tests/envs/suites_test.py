@@ -1,6 +1,10 @@
 """The optional suites: contract, and what a missing one says."""
 
 import importlib.util
+import os
+import pathlib
+import re
+import tomllib
 
 import gymnasium
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 
 from dv3 import errors
 from dv3 import registry
+from dv3.config import files
 from dv3.envs import spaces
 
 CASES = {  # component: (module, arguments, seeds its resets)
@@ -16,17 +21,45 @@ CASES = {  # component: (module, arguments, seeds its resets)
     'env.dmc': ('dm_control', {'task': 'cartpole_balance'}, True),
     'env.memory_maze': ('memory_maze', {}, False),
     'env.minatar': ('minatar', {'game': 'breakout'}, True),
-    'env.minigrid': ('minigrid', {}, True)}
+    'env.minigrid': ('minigrid', {}, True),
+    'env.miniworld': ('miniworld', {}, True),
+    'env.procgen': ('envpool', {'game': 'maze'}, True),
+    'env.vizdoom': ('vizdoom', {}, True)}
+
+IDS = {  # gymnasium id of a shipped task: (module, arguments, seeded)
+    'Humanoid-v5': ('mujoco', {}, True),
+    'flappy_bird_gymnasium:FlappyBird-v0': (
+        'flappy_bird_gymnasium', {'use_lidar': False}, True),
+    'gymnasium_robotics:AdroitHandHammer-v1': (
+        'gymnasium_robotics', {}, True),
+    'highway_env:intersection-v0': ('highway_env', {}, True),
+    'popgym:popgym-RepeatPreviousEasy-v0': ('popgym', {}, True)}
 
 
 @pytest.mark.parametrize('component', CASES)
-def test_keeps_the_contract(component):
+def test_keeps_the_contract(component, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   module, kwargs, seeded = CASES[component]
-  make = lambda: registry.get('env', component[4:])(**kwargs)
+  keeps_the_contract(
+      lambda: registry.get('env', component[4:])(**kwargs), module, seeded)
+  assert not list(tmp_path.iterdir())  # Nothing is left where it ran.
+
+
+# RLlib's example has intersection-v0, of which there is a newer version.
+@pytest.mark.filterwarnings('ignore:.*out of date:DeprecationWarning')
+@pytest.mark.parametrize('id', IDS)
+def test_gymnasium_ids_keep_the_contract(id):
+  module, kwargs, seeded = IDS[id]
+  keeps_the_contract(
+      lambda: registry.get('env', 'gymnasium')(id=id, kwargs=kwargs), module,
+      seeded)
+
+
+def keeps_the_contract(make, module, seeded):
   if importlib.util.find_spec(module) is None:
     with pytest.raises(errors.UserError, match=r'pip install "dv3\['):
       make()
-    return
+    pytest.skip(f'{module} is not installed; make test-suites')
   env = make()
   assert spaces.observation_specs(env.observation_space)
   assert spaces.action_specs(env.action_space)
@@ -39,7 +72,7 @@ def test_keeps_the_contract(component):
       assert env.observation_space.contains(obs), obs
       action = env.action_space.sample()
       obs, reward, terminated, truncated, _ = env.step(action)
-      assert isinstance(reward, float) and np.isfinite(reward)
+      assert np.isfinite(float(reward))
       seen.append(obs)
       if terminated or truncated:
         break
@@ -93,3 +126,17 @@ def test_dm_env_episodes_end_by_their_discount(discount, terminated):
   np.testing.assert_array_equal(obs['x'], np.float32([1.5]))
   _, reward, *ends, _ = env.step(1)
   assert reward == 2.0 and ends == [terminated, not terminated]
+
+
+def test_the_extra_suites_has_what_tasks_need():
+  named = {
+      extra for name in files.shipped_names() if name.startswith('task/')
+      for extra in re.findall(
+          r'dv3\[(\w+)\]',
+          files.read(os.path.join(files.shipped_folder(), name)))}
+  root = pathlib.Path(__file__).absolute().parents[2]
+  extras = tomllib.loads((root / 'pyproject.toml').read_text())[
+      'project']['optional-dependencies']
+  suites = ','.join(
+      re.findall(r'dv3\[([\w,]+)\]', ' '.join(extras['suites']))).split(',')
+  assert named and named <= set(suites) <= set(extras)

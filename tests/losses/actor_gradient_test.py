@@ -2,11 +2,13 @@
 
 import types as python_types
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dv3 import agent as agent_lib
+from dv3 import config
 from dv3 import distributions
 from dv3 import errors
 from dv3 import losses
@@ -133,6 +135,29 @@ def test_by_action_chooses_by_the_action_space():
   factory = registry.get('loss', 'actor_by_action')
   assert make(factory, 'numbers').imagination_gradient
   assert not make(factory, 'classes').imagination_gradient
+
+
+@pytest.mark.parametrize('files, asks', [
+    (['dreamerv3.gin', 'size/1m.gin'], False),
+    (['dreamerv3_v1.gin', 'size/v1_nano.gin'], True),
+    (['dreamerv2.gin', 'DETER = 16'], True)])
+@pytest.mark.parametrize('choice', [
+    None, 'ACTOR_LOSS = @loss.actor_backprop',
+    'ACTOR_LOSS = @loss.actor_reinforce'])
+def test_one_gin_line_chooses(files, asks, choice):
+  # What a base asks for where actions are numbers, unless a line says else.
+  params = [x for x in (*files, choice) if x and ' = ' in x]
+  config.parse(
+      [*(x for x in files if ' = ' not in x), 'task/pendulum.gin'], params)
+  try:
+    with tf.Graph().as_default():
+      agent = gin.get_configurable('dv3.Agent')(
+          obs_spec=small.VECTOR, action_spec=ACTIONS['numbers'])
+      agent.build()
+  finally:
+    gin.clear_config()
+  assert agent.imagination_gradient == (
+      asks if choice is None else 'backprop' in choice)
 
 
 class Walk(base.RecurrentCore):

@@ -68,28 +68,43 @@ def test_lambda_target():
       found, targets(data['reward'], data['live'], data['value']), rtol=1e-5)
 
 
+@pytest.mark.parametrize('later', [False, True])
 @pytest.mark.parametrize('share', [0.0, 0.1, 1.0])
 @pytest.mark.parametrize('discount', [1.0, 0.9])
-def test_actor_mixed(share, discount):
+def test_actor_mixed(share, discount, later):
+  """Equation 6, and the form of the authors' later code."""
   data = arrays()
   policy = lambda f: distributions.Concatenated(
       [distributions.OneHot(f['x'][..., None, :])])
-  loss = actor_mixed.MixedLoss(dynamics_share=share, entropy_scale=0.02)
-  values, _ = loss(context(data, {'actor': policy}, discount))
+  mean = lambda f: distributions.UnitNormal(
+      tf.constant(data['mean'][:, :f['x'].shape[1]], tf.float32), 0)
+  kwargs = {'target_step': 1, 'slow_baseline': True} if later else {}
+  loss = actor_mixed.MixedLoss(
+      dynamics_share=share, entropy_scale=0.02, **kwargs)
+  values, _ = loss(context(
+      data, {'actor': policy, 'critic': mean}, discount))
   target = targets(data['reward'], data['live'], data['value'])
+  baseline = data['value'] if later else data['mean']
+  step = 1 if later else 0
   log_probs = data['logits'] - np.log(
       np.exp(data['logits']).sum(-1, keepdims=True))
   weight = weights(data['live'])
-  expected = np.zeros((STARTS, HORIZON - 1))
+  expected = np.zeros((STARTS, HORIZON - step))
   for n in range(STARTS):
-    for t in range(HORIZON - 1):
+    for t in range(HORIZON - step):
       log_prob = (log_probs[n, t] * data['action'][n, t]).sum()
       entropy = -(np.exp(log_probs[n, t]) * log_probs[n, t]).sum()
-      reinforce = log_prob * (target[n, t + 1] - data['value'][n, t])
+      reinforce = log_prob * (target[n, t + step] - baseline[n, t])
       expected[n, t] = -weight[n, t] * (
-          (1 - share) * reinforce + share * target[n, t + 1] + 0.02 * entropy)
+          (1 - share) * reinforce + share * target[n, t + step]
+          + 0.02 * entropy)
   np.testing.assert_allclose(
       values['actor'][:, 0], expected.mean(1), rtol=1e-4)
+
+
+def test_actor_mixed_knows_two_forms():
+  with pytest.raises(ValueError, match='target_step'):
+    actor_mixed.MixedLoss(target_step=2)
 
 
 def test_actor_mixed_refuses_a_share_above_one():

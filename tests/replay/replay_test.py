@@ -93,6 +93,27 @@ def test_agrees_with_naive_model(context, chunk_steps, capacity):
             naive.streams[worker][start + t][name])
 
 
+def test_tells_samplers_which_sequences_end_with_an_episode():
+  class Ends(Recorder):
+    marked = set()
+    def mark_ends(self, items):
+      self.marked.update(items.tolist())
+  rng = np.random.default_rng(0)
+  sampler = Ends()
+  replay = make(400, sampler=sampler)
+  naive = naive_replay.Naive(400, 4, 1, 6)
+  for _ in range(60):
+    workers = np.flatnonzero(rng.random(3) < 0.7)
+    if len(workers):
+      steps = random_steps(rng, len(workers))
+      replay.add(steps, workers)
+      naive.add(steps, workers)
+  expected = {
+      i for i, (worker, start) in enumerate(naive.items)
+      if naive.streams[worker][start + naive.stored - 1]['is_last']}
+  assert expected and sampler.marked == expected
+
+
 def check_update(sampler, naive, items, loss, places):
   """Checks which items and which ends of items an update concerns."""
   found_items, signals, ends = sampler.updates[-1]

@@ -5,13 +5,15 @@ import pytest
 
 from dv3 import interfaces
 from dv3.samplers import curious
+from dv3.samplers import episode_ends
 from dv3.samplers import prioritized
 from dv3.samplers import recency
 from dv3.samplers import uniform
 
 ALL = [
     uniform.UniformSampler, recency.RecencySampler,
-    prioritized.PrioritizedSampler, curious.CuriousSampler]
+    prioritized.PrioritizedSampler, curious.CuriousSampler,
+    episode_ends.EpisodeEndsSampler]
 DRAWS = 200_000
 
 
@@ -150,6 +152,24 @@ def test_curious_has_the_numbers_of_the_paper():
   sampler.add(np.arange(4))
   sampler.update(np.array([0]), {'loss': np.array([[3.0]])}, np.array([[0]]))
   check(sampler, 0, [1e4 * 0.7 + 3.01 ** 0.7, 1e5, 1e5, 1e5])
+
+
+def test_ends_of_episodes_are_drawn_as_often_as_by_the_2021_rule():
+  # Starts are uniform over the episode, and moved back from beyond its last
+  # sequence: min(uniform start, last start), for sequences of 50 steps.
+  steps, length = 60, 50
+  rng = np.random.default_rng(1)
+  starts = np.minimum(rng.integers(steps, size=DRAWS), steps - length)
+  sampler = episode_ends.EpisodeEndsSampler(capacity=20)
+  sampler.add(np.arange(steps - length + 1))
+  sampler.mark_ends(np.array([steps - length]))
+  np.testing.assert_allclose(
+      shares(sampler, 0, steps - length + 1),
+      np.bincount(starts) / DRAWS, atol=0.005)
+  # A slot's next item is no end.
+  sampler.remove(np.arange(steps - length + 1))
+  sampler.add(np.arange(11, 31))
+  check(sampler, 11, np.ones(20))
 
 
 @pytest.mark.parametrize('make', ALL)

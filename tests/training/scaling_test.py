@@ -1,6 +1,11 @@
 """Rules for several replicas."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 import small_agent
 import tensorflow as tf
 
@@ -41,3 +46,22 @@ def test_the_optimizers_of_an_update_are_scaled():
   np.testing.assert_allclose(plain, [0, 5e-4, *[1e-3] * 5])
   np.testing.assert_allclose(
       scaled, [0, 2.5e-4, *[5e-4] * 3, 3e-3, 3e-3], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_shipped_file_scales_batch_and_environments():
+  # 2 replicas: 256 replayed steps an env step in batches of 2 x 16 x 32.
+  summaries = []
+  for file in ('single', 'scaled'):
+    done = subprocess.run(
+        [sys.executable, '-m', 'dv3.bin.train', '--dry_run',
+         '--gin_file=preset/quickstart.gin', f'--gin_file=dist/{file}.gin',
+         '--gin_param=train.replicas = 2' if file == 'scaled' else '--seed=0'],
+        capture_output=True, text=True, check=True)
+    summaries.append(json.loads(done.stdout.splitlines()[-1]))
+  single, scaled = summaries
+  assert scaled['device'] == '2 x CPU'
+  assert single['updates_per_env_step'] == 256 / (16 * 32)
+  assert scaled['updates_per_env_step'] == 256 / (2 * 16 * 32)
+  # Two environments in place of one have a chunk of replay each.
+  assert scaled['replay_bytes'] > single['replay_bytes']
