@@ -68,6 +68,7 @@ TABLE = {
     'loss.critic_target': 'dv3.losses.critic_target',
     'loss.kl': 'dv3.losses.kl',
     'loss.reconstruction': 'dv3.losses.reconstruction',
+    'loss.redundancy': 'dv3.losses.redundancy',
     'loss.reward': 'dv3.losses.reward',
     'balancer.fixed': 'dv3.balancers.fixed',
     'balancer.harmony': 'dv3.balancers.harmony',
