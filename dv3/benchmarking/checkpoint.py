@@ -43,15 +43,17 @@ def measure(
     keeper = checkpoints.Checkpoints(
         path / 'checkpoints', keep=workload.settings['keep_checkpoints'])
     nothing = python_types.SimpleNamespace(state=dict)
-    def save(number):
-      begin, cpu = time.perf_counter(), time.process_time()
-      keeper.save(number, lambda where: run.save(
-          where, workers=cluster.Cluster(None),
+    def write(folder, number):
+      return run.save(
+          folder, workers=cluster.Cluster(None),
           tally=python_types.SimpleNamespace(env_steps=number),
           update=update, replay=replay, collector=nothing, pipeline=nothing,
-          feed=nothing, credit=run.Credit(1.0), config_text=''),
-                  then=lambda: replay.prune(
-                      [x / 'replay' for x in keeper.all()]))
+          feed=nothing, credit=run.Credit(1.0), config_text='')
+    def prune():
+      replay.prune([x / 'replay' for x in keeper.all()])
+    def save(number):
+      begin, cpu = time.perf_counter(), time.process_time()
+      keeper.save(number, lambda folder: write(folder, number), then=prune)
       seconds = time.perf_counter() - begin
       keeper.settle()
       return seconds, keeper.seconds, time.process_time() - cpu
@@ -65,6 +67,7 @@ def measure(
   return {
       'seconds': median,
       'seconds_until_whole': float(np.median(whole)),
+      # Of all threads, which other programs on the machine do not change.
       'cpu_seconds': float(np.median(cpu)),
       'save_every_seconds': every,
       'share_of_time': median / (median + every),

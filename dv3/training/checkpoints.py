@@ -84,7 +84,7 @@ class Checkpoints:
     if seconds > max(1.0, interval / 2) and not self._warned:
       self._warned = True
       logging.warning(
-          'writing a checkpoint takes %.0f s, of the %.0f s of '
+          'writing a checkpoint takes %.3g s, of the %.3g s of '
           'train.save_every_seconds; a kill may cost that much more: raise '
           'train.save_every_seconds, or lower train.replay_capacity', seconds,
           interval)
