@@ -2,7 +2,7 @@
 
   dv3-bench update --gin_file=preset/quickstart.gin --dtype=bfloat16 --profile
   dv3-bench update --gin_file=... --sweep=1m,12m --output=sizes.png
-  dv3-bench act|replay|loop|environments --gin_file=... --json
+  dv3-bench act|replay|loop|environments|checkpoint --gin_file=... --json
 
 The last line printed is JSON; with --json it is the only one. How to measure
 and what the names mean: docs/performance.md.
@@ -43,7 +43,8 @@ _NUM_ENVS = flags.DEFINE_list(
     'num_envs', ['1'], 'Numbers of environments besides the configured one, '
     'for environments.')
 _CAPACITY = flags.DEFINE_integer(
-    'capacity', 20_000, 'Steps in replay, for replay.', lower_bound=1)
+    'capacity', 20_000, 'Steps in replay, for replay and checkpoint.',
+    lower_bound=1)
 _PROFILE = flags.DEFINE_bool(
     'profile', False, 'Time the parts of the update too; compiles each.')
 _EXECUTED = flags.DEFINE_bool(
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
   command, *rest = argv[1:] or ['']
   commands = {
       'update': _update, 'act': _act, 'replay': _replay, 'loop': _loop,
-      'environments': _environments}
+      'environments': _environments, 'checkpoint': _checkpoint}
   if rest or command not in commands:
     near = nearest.hint(command, commands, 'commands') if command else (
         f'say dv3-bench {"|".join(commands)}')
@@ -147,6 +148,15 @@ def _environments():
   return environments.measure(
       repeats=_REPEATS.value, seconds=_SECONDS.value,
       num_envs=_counts(_NUM_ENVS.value))
+
+
+def _checkpoint():
+  """Measures checkpoints."""
+  workload = _workload(_OBSERVATIONS.value)
+  from dv3.benchmarking import checkpoint
+  return checkpoint.measure(
+      workload, repeats=_REPEATS.value, capacity=_CAPACITY.value,
+      logdir=FLAGS.logdir)
 
 
 def _counts(words: Sequence[str]) -> tuple[int, ...]:

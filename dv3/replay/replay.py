@@ -11,6 +11,7 @@ from dv3.replay import chunks as chunks_lib
 from dv3.replay import context as context_lib
 from dv3.replay import memory
 from dv3.replay import saving
+from dv3.replay import snapshot as snapshot_lib
 from dv3.replay import staging
 from dv3.replay import storage
 from dv3.samplers import uniform
@@ -103,6 +104,7 @@ class Replay:
     self._staging = staging.Staging(consecutive + 1)
     self._drawn: np.ndarray | None = None  # Until its last piece is gathered.
     self._rescued: list[dict[str, np.ndarray]] | None = None
+    self._snapshots: list[snapshot_lib.Snapshot] = []
     self._lock = threading.RLock()
 
   def make_chunks(self, chunk_steps: int, least: int = 0) -> chunks_lib.Chunks:
@@ -218,6 +220,7 @@ class Replay:
       rows = start >= 0
       positions = self.chunks.walk(start[rows], stepid.shape[1])
       there = positions >= 0
+      self._protect(positions[there] // self.chunks.chunk_steps)
       for name, value in latents.items():
         value = np.asarray(value)[rows]
         self.chunks.arrays[name][positions[there]] = value[there]
@@ -244,9 +247,15 @@ class Replay:
           items, {k: np.asarray(v)[rows] for k, v in signals.items()}, ends)
 
   def save(self, folder) -> None:
-    """Writes what belongs to a checkpoint; see `saving.save`."""
+    """Writes what belongs to a checkpoint; see `saving`."""
+    self.snapshot().write(folder)
+
+  def snapshot(self) -> snapshot_lib.Snapshot:
+    """Returns what `save` writes, to be written while replay goes on."""
     with self._lock:
-      saving.save(self, folder)
+      taken = saving.take(self)
+      self._snapshots.append(taken)
+      return taken
 
   def load(self, folder) -> None:
     """Restores what `save` wrote; see `saving.load`."""
@@ -257,6 +266,13 @@ class Replay:
     """Deletes chunk files that no checkpoint of `keep` needs."""
     if self.writer is not None:
       storage.prune(self.writer.directory, keep)
+
+  def _protect(self, slots: np.ndarray) -> None:
+    """Keeps for snapshots what chunks hold, before it changes."""
+    if self._snapshots:
+      self._snapshots = [x for x in self._snapshots if not x.done]
+      for snapshot in self._snapshots:
+        snapshot.protect(np.unique(slots).tolist())
 
   def _drop(self, count: int) -> None:
     """Drops the oldest sequences, gathering first what was drawn of them."""
@@ -293,6 +309,7 @@ class Replay:
     if self.writer is not None:
       # The slot's former chunk may still be being written.
       self.writer.wait(self.chunks, self.chunks.next_slot)
+    self._protect(np.array([self.chunks.next_slot]))
     full = self.chunks.open(worker)
     if self.writer is not None and full >= 0:
       self.writer.submit(self.chunks, full)

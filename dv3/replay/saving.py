@@ -14,7 +14,6 @@ a step is number * chunk_steps + index.
 """
 
 import collections
-import contextlib
 import json
 import os
 import pathlib
@@ -24,24 +23,21 @@ from absl import logging
 
 from dv3 import errors
 from dv3.replay import context
+from dv3.replay import snapshot
 from dv3.replay import storage
 
 _FORMAT = 1
 
 
-def save(replay, folder) -> None:
-  """Writes what a checkpoint needs besides the files of full chunks.
-
-  Whoever makes checkpoints flushes the folder to disk and renames it.
+def take(replay) -> snapshot.Snapshot:
+  """Takes what a checkpoint needs besides the files of full chunks.
 
   Args:
-    replay: the `Replay`.
-    folder: of the checkpoint; created if missing.
+    replay: the `Replay`; it may go on before the snapshot is written.
 
   Raises:
-    UserError: if the disk is full or cannot be written.
+    UserError: if a full chunk could not be written to disk.
   """
-  folder = pathlib.Path(folder)
   chunks = replay.chunks
   slots = chunks.alive()
   if replay.writer is not None:
@@ -57,13 +53,14 @@ def save(replay, folder) -> None:
       number[positions // chunks.chunk_steps] * chunks.chunk_steps
       + positions % chunks.chunk_steps)
   items = np.arange(replay.first_item, replay.next_item)
-  along, latents = {}, {}
+  steps = {}
   for i, slot in enumerate(slots):
+    steps[slot] = {'chunks': {}, 'latents': {}}
     for name, value in chunks.entries(slot).items():
       if context.is_latent(name):
-        latents[f'{i}/{name}'] = value
+        steps[slot]['latents'][f'{i}/{name}'] = value
       elif chunks.checksum[slot] < 0:
-        along[f'{i}/{name}'] = value
+        steps[slot]['chunks'][f'{i}/{name}'] = value
   held = np.minimum(replay.counts, replay.stored_length)
   archives = {
       'index': {
@@ -72,13 +69,15 @@ def save(replay, folder) -> None:
           'filled': chunks.filled[slots],
           'checksum': chunks.checksum[slots],
           'current': number[chunks.current],
-          'counts': replay.counts,
+          'counts': replay.counts.copy(),
           'recent': np.where(
               np.arange(replay.stored_length) < held[:, None],
               renumber(replay.recent), -1),
           'starts': renumber(replay.starts[items % replay.capacity]),
           'queue': np.array(replay.queue, np.int64)},
-      'chunks': along, 'latents': latents, 'sampler': replay.sampler.state()}
+      'sampler': {
+          name: np.array(value)
+          for name, value in replay.sampler.state().items()}}
   numbers = {
       'format': _FORMAT, 'specs': _describe(replay.specs),
       'length': replay.stored_length, 'chunk_steps': chunks.chunk_steps,
@@ -86,16 +85,7 @@ def save(replay, folder) -> None:
       'next_identifier': chunks.next_identifier,
       'sampler': type(replay.sampler).__qualname__,
       'seed': replay.seed, 'rng': replay.rng.bit_generator.state}
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, arrays in archives.items():
-      np.savez(folder / f'{name}.npz', **arrays)
-    (folder / 'replay.json').write_text(json.dumps(numbers))
-  except OSError as error:
-    for name in (*(f'{x}.npz' for x in archives), 'replay.json'):
-      with contextlib.suppress(OSError):
-        (folder / name).unlink()
-    raise storage.disk_error(folder, error) from error
+  return snapshot.Snapshot(json.dumps(numbers), archives, steps)
 
 
 def load(replay, folder) -> None:

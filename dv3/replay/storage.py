@@ -132,13 +132,41 @@ def read_member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     raise Damage(str(error)) from error
 
 
+class ArchiveFile:
+  """A NumPy archive, written array by array, without pickle.
+
+    with ArchiveFile(path) as file:
+      file.add(name, array)
+
+  Args:
+    path: of the archive.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+
+  def __enter__(self):
+    self._file = zipfile.ZipFile(self._path, 'w', allowZip64=True)
+    return self
+
+  def __exit__(self, *error):
+    self._file.close()
+
+  def add(self, name: str, array: np.ndarray) -> None:
+    """Writes one array."""
+    with self._file.open(f'{name}.npy', 'w', force_zip64=True) as member:
+      np.lib.format.write_array(member, array, allow_pickle=False)
+
+
 def prune(directory, folders) -> None:
   """Deletes chunk files that none of the checkpoint folders refers to.
 
-  Files of newer chunks stay: the next checkpoint refers to them. So do those
+  Files of newer chunks stay: the next checkpoint refers to them, as it does to
+  chunks that the newest one holds itself and that were full since. So do those
   that were set aside as damaged.
   """
   needed: set[int] = set()
+  open_: set[int] = set()  # Of the last folder, which is the newest.
   newest = -1
   for folder in folders:
     try:
@@ -147,9 +175,11 @@ def prune(directory, folders) -> None:
       continue  # It cannot be loaded: no chunk helps it.
     needed.update(index['identifier'][index['checksum'] >= 0].tolist())
     newest = max([newest, *index['identifier'].tolist()])
+    open_ = set(index['identifier'][index['checksum'] < 0].tolist())
   for path in pathlib.Path(directory).glob('*chunk-*'):
     match = _NAME.fullmatch(path.name)
     if match and match[3] != '.damaged' and int(match[2]) <= newest and (
+        int(match[2]) not in open_) and (
         match[1] or int(match[2]) not in needed):
       path.unlink(missing_ok=True)
 

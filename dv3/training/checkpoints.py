@@ -5,13 +5,16 @@ manifest, everything is flushed to disk, and then the folder is renamed. A kill
 at any instant leaves the previous checkpoint as it was.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import time
 import zlib
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -32,16 +35,22 @@ class Checkpoints:
 
     checkpoints = Checkpoints(logdir / 'checkpoints')
     checkpoints.save(step, write)         # write(folder) makes the files
+    checkpoints.settle()                  # they are there now
     folder = checkpoints.latest()         # newest whole one, or None
 
-  Several workers write one checkpoint, each its own files in it; the chief
-  makes the folder, seals it with checksums and chooses the one to resume from.
-  They share a file system.
+  What `write` leaves for later, checksums and flushing go on in a thread, so
+  that training stands still only for what changes as it goes on. Several
+  workers write one checkpoint, each its own files in it; the chief makes the
+  folder, seals it with checksums and chooses the one to resume from. They share
+  a file system, and wait for each other and for the disk.
 
   Args:
     directory: created if missing.
     keep: how many to keep.
     workers: the `cluster.Cluster`; by default this process alone.
+
+  Attributes:
+    seconds: how long the last one took from first to last, None before.
   """
 
   def __init__(
@@ -49,51 +58,96 @@ class Checkpoints:
       workers: cluster.Cluster | None = None):
     self.directory = pathlib.Path(directory)
     self.keep = keep
+    self.seconds: float | None = None
     self._workers = workers or cluster.Cluster(None)
+    self._pool = futures.ThreadPoolExecutor(1, 'checkpoints')
+    self._future: futures.Future | None = None
+    self._warned = False
 
-  def save(self, step: int, write: Callable[[pathlib.Path], None]):
+  @property
+  def writing(self) -> bool:
+    """Whether a checkpoint is being written.
+
+    Raises:
+      UserError: if the one that was being written could not be.
+    """
+    if self._future is not None and self._future.done():
+      self.settle()
+    return self._future is not None
+
+  def lead(self, interval: float) -> float:
+    """Returns by how many seconds to begin early, so as to be whole in time.
+
+    Warns once where that is too much of the interval.
+    """
+    seconds = self.seconds or 0.0
+    if seconds > max(1.0, interval / 2) and not self._warned:
+      self._warned = True
+      logging.warning(
+          'writing a checkpoint takes %.3g s, of the %.3g s of '
+          'train.save_every_seconds; a kill may cost that much more: raise '
+          'train.save_every_seconds, or lower train.replay_capacity', seconds,
+          interval)
+    return min(seconds, interval / 2)
+
+  def settle(self) -> None:
+    """Waits for the checkpoint that is being written.
+
+    Raises:
+      UserError: if it could not be; older checkpoints stay as they are.
+    """
+    future, self._future = self._future, None
+    if future is not None:
+      future.result()
+
+  def close(self) -> None:
+    """Waits for the checkpoint that is being written, and for its thread."""
+    self._pool.shutdown()
+
+  def save(
+      self, step: int, write: Callable[[pathlib.Path], Any],
+      then: Callable[[], None] | None = None) -> None:
     """Writes a checkpoint and forgets all but the newest; all workers call it.
 
     Args:
       step: env steps, part of the folder's name.
-      write: function that writes files and folders below a given folder.
-
-    Returns:
-      The folder; None but to the chief.
+      write: function that writes files and folders below a given folder; it
+        may return a function that writes the rest, called in a thread.
+      then: called in that thread when the checkpoint is whole.
 
     Raises:
-      UserError: if the disk is full or cannot be written; older checkpoints
-        stay as they are.
+      UserError: if the disk is full or cannot be written, now or in the thread
+        at the one before; older checkpoints stay as they are.
     """
-    final = None
+    self.settle()
+    begin = time.monotonic()
     temporary = self.directory / f'writing-{step:012d}'
-    try:
+    with _cleaning(temporary, self.directory):
       if self._workers.is_chief:
         self.directory.mkdir(parents=True, exist_ok=True)
         for leftover in self.directory.glob('writing-*'):  # Of a killed one.
           shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
       self._workers.barrier()
-      write(temporary)
-      self._workers.barrier()
-      if self._workers.is_chief:
-        final = self._seal(temporary, step)
-      self._workers.barrier()
-    except errors.UserError:
-      shutil.rmtree(temporary, ignore_errors=True)
-      raise
-    except (OSError, tf.errors.OpError) as error:
-      shutil.rmtree(temporary, ignore_errors=True)
-      reason = getattr(error, 'message', None) or getattr(
-          error, 'strerror', None) or error
-      raise errors.UserError(
-          f'cannot write a checkpoint to {self.directory}: {reason}; '
-          'free space or change its permissions, then start the same command '
-          'again: it resumes at the last checkpoint') from error
-    return final
+      rest = write(temporary)
+    def finish():
+      with _cleaning(temporary, self.directory):
+        if rest is not None:
+          rest()
+        self._workers.barrier()
+        if self._workers.is_chief:
+          self._seal(temporary, step)
+        self._workers.barrier()
+      if then is not None:
+        then()
+      self.seconds = time.monotonic() - begin
+    if self._workers.count > 1:
+      finish()  # All of them at the same place in the run.
+    else:
+      self._future = self._pool.submit(finish)
 
   def _seal(self, temporary, step):
-    """Adds checksums, names the folder and forgets older ones; returns it."""
+    """Adds checksums, names the folder and forgets older ones."""
     manifest = {
         str(path.relative_to(temporary)): _checksum(path)
         for path in sorted(temporary.rglob('*')) if path.is_file()}
@@ -108,7 +162,6 @@ class Checkpoints:
       if old in all_[:-self.keep] or old != final and (
           old.name[:len('step-') + 12] == final.name[:len('step-') + 12]):
         shutil.rmtree(old, ignore_errors=True)
-    return final
 
   def _free(self, step):
     """Returns the path of a new checkpoint, the last one of its step."""
@@ -157,6 +210,24 @@ class Checkpoints:
             folders[number], damage)
     chosen = int(self._workers.chiefs(chosen))
     return folders[chosen] if chosen >= 0 else None
+
+
+@contextlib.contextmanager
+def _cleaning(temporary: pathlib.Path, directory: pathlib.Path):
+  """Removes what could not be written, and says so in a UserError."""
+  try:
+    yield
+  except errors.UserError:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+  except (OSError, tf.errors.OpError) as error:
+    shutil.rmtree(temporary, ignore_errors=True)
+    reason = getattr(error, 'message', None) or getattr(
+        error, 'strerror', None) or error
+    raise errors.UserError(
+        f'cannot write a checkpoint to {directory}: {reason}; '
+        'free space or change its permissions, then start the same command '
+        'again: it resumes at the last checkpoint') from error
 
 
 def _order(folder: pathlib.Path) -> tuple[int, int]:

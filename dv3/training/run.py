@@ -102,9 +102,14 @@ class Clock:
     self._now = now
     self._last = now()
 
-  def due(self) -> bool:
-    """Whether the interval has passed; starts the next one if so."""
-    if self._seconds <= 0 or self._now() - self._last < self._seconds:
+  def due(self, lead: float = 0.0) -> bool:
+    """Whether the interval has passed; starts the next one if so.
+
+    Args:
+      lead: seconds by which it is due earlier.
+    """
+    if self._seconds <= 0 or (
+        self._now() - self._last < self._seconds - lead):
       return False
     self._last = self._now()
     return True
@@ -161,10 +166,13 @@ class Stop:
 
 def save(
     folder: pathlib.Path, *, workers, tally, update, replay, collector,
-    pipeline, feed, credit, config_text: str) -> None:
+    pipeline, feed, credit, config_text: str) -> Callable[[], None]:
   """Writes everything that must survive into a checkpoint folder.
 
   The chief writes what is the run's, every worker what is its own.
+
+  Returns:
+    What writes replay's part of it as it is now, later and in any thread.
   """
   if workers.is_chief:
     checkpoints.write_variables(folder, **trackables(update))
@@ -178,8 +186,9 @@ def save(
       'feed': feed.state(), 'collector': collector.state(),
       'pipeline': pipeline.state(),
       'credit': credit.credit, 'env_steps': tally.env_steps}
-  replay.save(own / 'replay')
   checkpoints.write_state(own, 'state', state)
+  snapshot = replay.snapshot()
+  return lambda: snapshot.write(own / 'replay')
 
 
 def restore(

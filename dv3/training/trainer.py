@@ -161,6 +161,9 @@ def train(
     update = step.make_update(
         agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
         rate=_rate(scale, env_steps * summary['updates_per_env_step']))
+    checkpoints = checkpoints_lib.Checkpoints(
+        path / 'checkpoints', keep=keep_checkpoints, workers=workers)
+    stack.callback(checkpoints.close)  # Before the lock is given up.
     return _loop(
         workers=workers, tally=cluster.Tally(workers, collector_.num_envs),
         update=update, collector=collector_, replay=replay,
@@ -174,9 +177,8 @@ def train(
         report=open_loop.OpenLoop(agent_, seed=seed),
         feed=run.Feed(replay, sequences),
         credit=run.Credit(summary['updates_per_env_step']),
-        checkpoints=checkpoints_lib.Checkpoints(
-            path / 'checkpoints', keep=keep_checkpoints, workers=workers),
-        steps_per_loop=steps_per_loop, env_steps=env_steps,
+        checkpoints=checkpoints, steps_per_loop=steps_per_loop,
+        env_steps=env_steps,
         warm_items=sequences * batch_length,
         prefill_env_steps=prefill_env_steps,
         save_every_seconds=save_every_seconds,
@@ -247,12 +249,15 @@ def _loop(
     with meter.section('save'):
       for logger in loggers:
         logger.flush()
-      checkpoints.save(tally.env_steps, lambda folder: run.save(
-          folder, config_text=config_text, **parts))
-      replay.prune([
-          workers.folder(x) / 'replay' for x in checkpoints.all()])
+      checkpoints.save(
+          tally.env_steps, lambda folder: run.save(
+              folder, config_text=config_text, **parts),
+          then=lambda: replay.prune([
+              workers.folder(x) / 'replay' for x in checkpoints.all()]))
 
   def log():
+    if checkpoints.seconds is not None:
+      meter.add({'checkpoint/seconds': checkpoints.seconds})
     values = meter.result(**counters())
     for logger in loggers:
       logger.write(tally.env_steps, values)
@@ -309,12 +314,16 @@ def _loop(
       log()
     if batch is not None and clocks['video'].due():
       film()
-    if workers.chiefs(clocks['save'].due()):
+    # So early that it is whole in time: a kill before that loses what was
+    # done since the one before.
+    if workers.chiefs(not checkpoints.writing and clocks['save'].due(
+        lead=checkpoints.lead(save_every_seconds))):
       save()
   if batch is not None or folder is None or tally.env_steps > begin:
     film()
     log()
     save()
+    checkpoints.settle()
   for logger in loggers:
     logger.close()
   return {

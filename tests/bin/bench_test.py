@@ -86,6 +86,14 @@ def test_loop(run):
   assert result['windows'] == 2
 
 
+def test_checkpoint(run):
+  result = run('checkpoint', *SPACES, '--capacity=64')
+  assert 0 < result['seconds'] <= result['seconds_until_whole']
+  assert result['share_of_time'] == pytest.approx(
+      result['seconds'] / (result['seconds'] + result['save_every_seconds']))
+  assert result['checkpoint_bytes'] > 64 * (16 * 4 + 32)  # The latents.
+
+
 def test_environments(run):
   result = run('environments', '--num_envs=2')
   assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2'}

@@ -85,7 +85,7 @@ def test_full_disk(zygote, reference, tmp_path, free):
 
 
 @pytest.mark.parametrize('name, text', [
-    ('numpy.savez', 'latents'),
+    ('dv3.replay.storage.ArchiveFile.add', 'latent'),
     pytest.param('os.fsync', '', marks=pytest.mark.slow),
     pytest.param('os.replace', 'writing-chunk', marks=pytest.mark.slow),
     pytest.param('os.replace', 'checkpoints/writing', marks=pytest.mark.slow)])

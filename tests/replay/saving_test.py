@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import threading
 
 import numpy as np
 import pytest
@@ -80,6 +81,43 @@ def test_goes_on_exactly(tmp_path, sampler, on_disk, chunk_steps):
     restored.load(folder)
     same(live(restored, 9, 30), expected)
     replay = restored  # And so on, from what was restored.
+
+
+@pytest.mark.parametrize('sampler', ['uniform', 'prioritized'])
+@pytest.mark.parametrize('chunk_steps', [3, 6, 64])
+@pytest.mark.parametrize('at_once', [False, True])
+def test_a_snapshot_is_of_its_instant(tmp_path, sampler, chunk_steps, at_once):
+  make_sampler = registry.get('sampler', sampler)
+  new = lambda: make(
+      directory=tmp_path / 'replay', sampler=make_sampler(capacity=40),
+      chunk_steps=chunk_steps)
+  replay = new()
+  live(replay, 0, 80)
+  snapshot = replay.snapshot()
+  thread = threading.Thread(
+      target=snapshot.write, args=(tmp_path / 'checkpoint',))
+  if at_once:
+    thread.start()
+  # Latents change, slots of dropped chunks are used again.
+  expected = live(replay, 9, 30)
+  if not at_once:
+    thread.start()
+  thread.join()
+  restored = new()
+  restored.load(tmp_path / 'checkpoint')
+  same(live(restored, 9, 30), expected)
+
+
+def test_prune_leaves_chunks_that_became_full_since(tmp_path):
+  replay = filled(tmp_path)
+  live(replay, 1, 6)
+  replay.writer.wait(replay.chunks)
+  replay.prune([tmp_path / 'checkpoint'])
+  expected = everything(replay)
+  replay.save(tmp_path / 'second')
+  restored = make(directory=tmp_path / 'replay')
+  restored.load(tmp_path / 'second')
+  check_everything(restored, expected)
 
 
 def filled(tmp_path, seed=0, **kwargs):

@@ -1,10 +1,13 @@
 """Checkpoints are whole or not there."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from dv3 import errors
 from dv3.training import checkpoints
+from dv3.training import run
 
 
 def write(text):
@@ -20,6 +23,7 @@ def test_newest_is_found_and_old_ones_are_forgotten(tmp_path):
   assert points.latest() is None
   for step in (1, 20, 300):
     points.save(step, write(str(step)))
+  points.settle()
   assert [x.name for x in points.all()] == [
       'step-000000000020', 'step-000000000300']
   assert (points.latest() / 'inner' / 'b.txt').read_text() == '300300'
@@ -29,7 +33,9 @@ def test_newest_is_found_and_old_ones_are_forgotten(tmp_path):
 def test_damage_is_found_and_the_older_one_is_used(tmp_path, damage):
   points = checkpoints.Checkpoints(tmp_path)
   points.save(1, write('one'))
-  newest = points.save(2, write('two'))
+  points.save(2, write('two'))
+  points.settle()
+  newest = points.all()[-1]
   path = newest / ('manifest.json' if damage == 'manifest' else 'a.txt')
   if damage == 'flip':
     path.write_text('twp')
@@ -56,10 +62,63 @@ def test_interrupted_write_leaves_the_old_one(tmp_path):
 def test_leftover_of_a_killed_process_is_ignored(tmp_path):
   points = checkpoints.Checkpoints(tmp_path)
   points.save(1, write('one'))
+  points.settle()
   (tmp_path / 'writing-000000000002').mkdir()
   assert points.latest().name == 'step-000000000001'
   points.save(2, write('two'))
+  points.settle()
   assert points.latest().name == 'step-000000000002'
+
+
+def test_the_rest_is_written_while_the_caller_goes_on(tmp_path):
+  points = checkpoints.Checkpoints(tmp_path)
+  go, order = threading.Event(), []
+  def save(folder):
+    write('now')(folder)
+    def rest():
+      assert go.wait(60)
+      (folder / 'later.txt').write_text('later')
+    return rest
+  points.save(1, save, then=lambda: order.append(points.latest().name))
+  assert points.writing and points.latest() is None and not order
+  go.set()
+  points.settle()
+  assert not points.writing and order == ['step-000000000001']
+  assert (points.latest() / 'later.txt').read_text() == 'later'
+  assert 'later.txt' in (points.latest() / 'manifest.json').read_text()
+
+
+def test_a_checkpoint_begins_early_enough_to_be_whole_in_time(tmp_path, caplog):
+  points = checkpoints.Checkpoints(tmp_path)
+  assert points.lead(60.0) == 0.0
+  points.seconds = 4.0
+  assert points.lead(60.0) == 4.0
+  now = [0.0]
+  clock = run.Clock(60.0, lambda: now[0])
+  now[0] = 55.0
+  assert not clock.due(lead=points.lead(60.0))
+  now[0] = 56.5
+  assert clock.due(lead=points.lead(60.0))
+  assert not caplog.records
+  points.seconds = 50.0
+  assert [points.lead(60.0) for _ in range(2)] == [30.0, 30.0]
+  record, = caplog.records
+  assert 'takes 50 s, of the 60 s of train.save_every' in record.getMessage()
+
+
+def test_an_error_in_the_thread_is_raised_at_the_next_look(tmp_path):
+  points = checkpoints.Checkpoints(tmp_path)
+  points.save(1, write('one'))
+  def full():
+    raise OSError(28, 'No space left on device')
+  def save(folder):
+    write('two')(folder)
+    return full
+  points.save(2, save)
+  points.close()
+  with pytest.raises(errors.UserError, match='No space left.*free space'):
+    assert points.writing
+  assert [x.name for x in points.directory.iterdir()] == ['step-000000000001']
 
 
 def test_state_round_trip_without_pickle(tmp_path):

@@ -1,6 +1,6 @@
 """Trains one agent on one replica and on several; prints what differs as JSON.
 
-    replicas_program.py COUNT
+    replicas_program.py COUNT [DTYPE]
 
 A program of its own: logical devices exist only if they are made before
 TensorFlow starts.
@@ -43,7 +43,8 @@ def train(strategy, dtype):
         'scale': metrics['return_scale'], 'per_step': float(per_step.sum()),
         'entry': float(entries['latent/deter'].sum())})
   values, equal = {}, True
-  for i, variable in enumerate(agent.variables):
+  # The optimizer's moments too: averages of the gradients after clipping.
+  for i, variable in enumerate(update._state()):
     copies = [
         x.numpy() for x in strategy.experimental_local_results(variable)]
     equal &= all(np.array_equal(x, copies[0]) for x in copies)
@@ -63,16 +64,20 @@ def compare(one, other):
       'losses': max(
           abs(a[k] - b[k]) / (abs(a[k]) + 1e-3)
           for a, b in zip(history, histories, strict=True) for k in a),
+      # Before rounding has had time to grow.
+      'first_losses': max(
+          abs(one[1][0][k] - other[1][0][k]) / (abs(one[1][0][k]) + 1e-3)
+          for k in one[1][0]),
       'compared': len(values), 'names_equal': list(values) == list(others)}
 
 
 def main():
-  count = int(sys.argv[1])
+  count, dtype = int(sys.argv[1]), (sys.argv[2:] or ['float32'])[0]
   distribution.split_cpu(count)
   registry.get('optimizer', 'laprop')
   json.dump(compare(
-      train(tf.distribute.get_strategy(), 'float32'),
-      train(distribution.make_strategy('mirrored', count), 'float32')),
+      train(tf.distribute.get_strategy(), dtype),
+      train(distribution.make_strategy('mirrored', count), dtype)),
       sys.stdout)
 
 
