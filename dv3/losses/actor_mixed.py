@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.losses import actor_reinforce
@@ -14,7 +15,7 @@ class MixedLoss(tf.Module, interfaces.Loss):
 
     objective = (1 - share) log p(action[t]) sg(V[t + 1] - value[t])
                 + share V[t + 1] + entropy_scale entropy
-    actor = -mean over t < H - 1 of sg(weight[t]) objective
+    actor = -mean over t < H - 1 of sg(weight[t]) objective         [B, T]
 
   V are lambda-targets (`losses.lambda_target`) from the slow critic, `value`
   is the slow critic's, and weight[t] is the discounted probability to get to t,
@@ -26,7 +27,7 @@ class MixedLoss(tf.Module, interfaces.Loss):
     entropy_scale: weight of the entropy in nats, eta in the paper.
 
   Raises:
-    ValueError: for a share outside of [0, 1].
+    UserError: for a share outside of [0, 1].
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 4 and 6; danijar/dreamerv2
     0216d33, `actor_loss`, whose index conventions these are.
@@ -39,8 +40,9 @@ class MixedLoss(tf.Module, interfaces.Loss):
       self, *, dynamics_share: float = 0.0, entropy_scale: float = 1e-3):
     super().__init__(name='actor_mixed')
     if not 0.0 <= dynamics_share <= 1.0:
-      raise ValueError(
-          f'loss.actor_mixed.dynamics_share is in [0, 1], not {dynamics_share}')
+      raise errors.UserError(
+          f'loss.actor_mixed.dynamics_share is {dynamics_share}; it is in '
+          '[0, 1]')
     self.dynamics_share = dynamics_share
     self.entropy_scale = entropy_scale
     self.imagination_gradient = dynamics_share > 0.0
