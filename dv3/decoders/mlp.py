@@ -16,8 +16,11 @@ from dv3.nets import mlp
 class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
   """Predicts numbers and class indices from features.
 
-    h = MLP(concat(stoch, deter))
+    h = MLP(concat(stoch, deter))            {name: [..., F]} -> [..., units]
     numbers: SquaredError(Linear(h), symlog),   indices: categorical(Linear(h))
+
+  Each key's distribution has batch [...]; the mean of numbers is in symlog
+  space, its log-probability minus the squared error summed over the entry.
 
   Args:
     obs_spec: the entries to predict.

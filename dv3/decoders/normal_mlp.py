@@ -10,7 +10,8 @@ from dv3.decoders import mlp
 class NormalMLPDecoder(mlp.MLPDecoder):
   """Predicts numbers by unit normals, and class indices, from features.
 
-    h = MLP(features);  numbers: N(Linear(h), 1),  indices: categorical
+    h = MLP(features)                        {name: [..., F]} -> [..., units]
+    numbers: N(Linear(h), 1),   indices: categorical(Linear(h))
 
   Args:
     obs_spec: the entries to predict.

@@ -9,7 +9,11 @@ from dv3.heads import base
 
 @registry.register('head', 'binary')
 class BinaryHead(base.MLPHead):
-  """Predicts a probability: Binary(Linear(MLP(features))).
+  """Predicts a probability.
+
+    p = sigmoid(Linear(MLP(features)))        {name: [..., F]} -> [...]
+
+  Targets may lie between 0 and 1; log-probabilities are in nats.
 
   Args:
     feature_spec: {name: size} of the core's features.

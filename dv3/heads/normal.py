@@ -9,7 +9,9 @@ from dv3.heads import base
 
 @registry.register('head', 'normal')
 class NormalHead(base.MLPHead):
-  """Predicts a scalar: a normal around Linear(MLP(features)) with stddev 1.
+  """Predicts a scalar by a normal of standard deviation 1.
+
+    N(Linear(MLP(features)), 1)               {name: [..., F]} -> [...]
 
   Args:
     feature_spec: {name: size} of the core's features.

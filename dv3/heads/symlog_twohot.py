@@ -9,7 +9,9 @@ from dv3.heads import base
 class SymlogTwoHotHead(base.MLPHead):
   """Predicts a scalar by a two-hot distribution over symlog values.
 
-    logits = Linear(MLP(features)),   SymlogTwoHot(logits)
+    logits = Linear(MLP(features))            {name: [..., F]} -> [..., bins]
+    mean = symexp(sum softmax(logits) bins)
+    log p(x) = sum twohot(symlog(x)) log softmax(logits)
 
   Bins are uniform in [-20, 20] of symlog space, and the mean is taken there.
 

@@ -10,6 +10,10 @@ from dv3.heads import actor
 class TruncatedActorHead(actor.ActorHead):
   """The actor with truncated normals for numbers.
 
+    h = MLP(features)                     {name: [..., F]} -> [..., units]
+    numbers: N(tanh(Linear(h)), stddev) cut to [-1, 1],
+        stddev = 2 sigmoid(Linear(h) / 2) + min_stddev
+
   Class indices are as in `head.actor`, without a uniform share.
 
   Args:

@@ -9,7 +9,11 @@ from dv3.heads import base
 class TwoHotHead(base.MLPHead):
   """Predicts a scalar by a two-hot distribution over symexp-spaced bins.
 
-    logits = Linear(MLP(features)),   TwoHot(logits, bins)
+    logits = Linear(MLP(features))            {name: [..., F]} -> [..., bins]
+    bins = symexp(uniform in [-20, 20]),      mean = sum softmax(logits) bins
+    log p(x) = sum twohot(x) log softmax(logits)
+
+  Batch shape [...]; values in units of the reward, log-probabilities in nats.
 
   Args:
     feature_spec: {name: size} of the core's features.
