@@ -31,7 +31,8 @@ CORE = {'token_size': 4, 'action_size': 2}
     ('loss', 'actor_mixed', {'dynamics_share': 1.5}, 'dynamics_share')])
 def test_parts_refuse_what_does_not_fit(kind, name, settings, words):
   with pytest.raises(errors.UserError, match=words):
-    registry.get(kind, name)(**settings)
+    part = registry.get(kind, name)(**settings)
+    part.build()  # Where initialisers are made.
 
 
 @pytest.mark.parametrize('settings, words', [

@@ -35,6 +35,9 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: danijar/dreamerv3 e3f0224, `Decoder` (which puts stoch first).
   """
 

@@ -24,6 +24,9 @@ class NormalMLPDecoder(mlp.MLPDecoder):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: Hafner et al. 2021 (DreamerV2), eq. 1; danijar/dreamerv2 0216d33.
   """
 

@@ -39,6 +39,9 @@ class ActorHead(base.MLPHead):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; distributions are float32.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: danijar/dreamerv3 e3f0224, outputs `categorical`, `bounded_normal`.
   """
 

@@ -26,6 +26,9 @@ class BinaryHead(base.MLPHead):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; the logit is float32.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: danijar/dreamerv3 e3f0224, output `binary`.
   """
 

@@ -24,6 +24,9 @@ class NormalHead(base.MLPHead):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; the mean is float32.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: Hafner et al. 2021 (DreamerV2), eq. 1 (reward) and eq. 5 (value, a
     squared error); danijar/dreamerv2 0216d33, `mse`.
   """

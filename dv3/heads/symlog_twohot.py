@@ -28,6 +28,9 @@ class SymlogTwoHotHead(base.MLPHead):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; logits are float32.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: Hafner et al. 2023 (arXiv v1), eq. 8 to 10; PyPI dreamerv3 1.5.0,
     `symlog_disc`.
   """

@@ -29,6 +29,9 @@ class TruncatedActorHead(actor.ActorHead):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; distributions are float32.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: danijar/dreamerv2 0216d33, `onehot` and `trunc_normal`.
   """
 

@@ -28,6 +28,9 @@ class TwoHotHead(base.MLPHead):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; logits are float32.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224,
   `symexp_twohot`.
   """
