@@ -127,6 +127,10 @@ class Agent(tf.Module):
       raise errors.UserError(
           f'Agent.compute_dtype is {compute_dtype!r}; choose float32 or '
           'bfloat16 (float16 loses the range that symexp bins need)')
+    errors.check_least(1, {
+        'Agent.imagination_horizon': imagination_horizon,
+        'Agent.discount_horizon': discount_horizon,
+        'Agent.slow_every': slow_every})
     dtype = {'dtype': (
         'float32' if compute_dtype == 'float32' else 'mixed_bfloat16')}
     pick = lambda choice, kind, name, **kw: choice or functools.partial(

@@ -10,3 +10,18 @@ class UserError(Exception):
 
   def __init__(self, message: str):
     super().__init__(' '.join(str(message).split()))
+
+
+def check_least(least: float, numbers: dict[str, float]) -> None:
+  """Refuses numbers below the least that makes sense.
+
+  Args:
+    least: the least of them all.
+    numbers: {gin name: value}.
+
+  Raises:
+    UserError: naming the first one that is smaller.
+  """
+  for name, value in numbers.items():
+    if value < least:
+      raise UserError(f'{name} is {value}; it is at least {least}')

@@ -24,13 +24,17 @@ def check_names(what: str, given, names) -> None:
 
 @registry.register('balancer', 'fixed')
 class FixedBalancer(tf.Module, interfaces.Balancer):
-  """total = sum over losses of scale * mean.
+  """Weighs losses by fixed scales.
+
+    total = sum over losses of scale * mean        means [] -> total []
 
   Args:
     scales: {loss: factor}; 1 for losses that are not named.
 
   Raises:
     UserError: in `build`, for a scale that no loss has.
+
+  Source: danijar/dreamerv3 e3f0224, `loss_scales`.
   """
 
   def __init__(self, *, scales: dict[str, float] | None = None):

@@ -17,7 +17,7 @@ class HarmonyBalancer(tf.Module, interfaces.Balancer):
     total = sum over groups of (loss / sigma + log(1 + sigma))
         + sum over losses in no group of scale * mean,    sigma = exp(s)
 
-  with one trained scalar s, at first 0, for each group. For a loss L > 0 the
+  with one trained scalar s [], at first 0, for each group. For a loss L > 0 the
   best sigma is (L + sqrt(L^2 + 4 L)) / 2, between L and L + 1, so that a large
   loss comes to count as 1; log(1 + sigma) in place of log(sigma) lets the
   weight of a small one grow as 1 / sqrt(L) only. The loss of a group is the

@@ -69,6 +69,10 @@ class SteppingCollector(interfaces.Collector):
   def __init__(
       self, *, env: types.Recipe, seed: int = 0, num_envs: int = 1,
       hang_seconds: float = 300.0, max_restarts: int = 5):
+    errors.check_least(1, {'num_envs of the collector': num_envs})
+    errors.check_least(0, {
+        'hang_seconds of the collector': hang_seconds,
+        'max_restarts of the collector': max_restarts})
     self._recipe = env
     self._seed = seed
     self._hang_seconds = hang_seconds

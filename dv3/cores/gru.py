@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import registry
 from dv3.cores import categorical
 from dv3.nets import linear
@@ -56,7 +57,7 @@ class GRUCore(categorical.CategoricalCore):
     dtype: a Keras dtype policy.
 
   Raises:
-    ValueError: for another `initial`.
+    UserError: for another `initial`.
 
   Source: Hafner et al. 2023 (arXiv v1), eq. 3; PyPI dreamerv3 1.5.0, `RSSM`;
     Hafner et al. 2021 (DreamerV2), eq. 1; danijar/dreamerv2 0216d33.
@@ -70,7 +71,8 @@ class GRUCore(categorical.CategoricalCore):
       dtype: str = 'float32'):
     super().__init__(name='gru')
     if initial not in INITIAL:
-      raise ValueError(f'core.gru.initial is one of {INITIAL}, not {initial!r}')
+      raise errors.UserError(
+          f'core.gru.initial is {initial!r}; it is one of {INITIAL}')
     self.token_size = token_size
     self.action_size = action_size
     self.deter = deter

@@ -17,13 +17,14 @@ class RLlibGRUCore(gru.GRUCore):
 
   that is, the Keras GRU with `reset_after`: no norm inside, no shift of the
   update gate, and biases of its own. It has as many parameters as the
-  authors' cell. Everything else is `core.gru`.
+  authors' cell. Everything else, shapes included, is `core.gru`: deter [B, D],
+  x [B, hidden], W [hidden, 3 D], U [D, 3 D].
 
   Args:
     token_size: E.
     action_size: A, the length of the encoded action.
     deter: D.
-    hidden: width of the hidden layers, U.
+    hidden: width of the hidden layers.
     stoch: latent groups, S.
     classes: classes per group, C.
     unimix: uniform share of latent probabilities.
@@ -33,6 +34,9 @@ class RLlibGRUCore(gru.GRUCore):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: for another `initial`, norm, activation or fan.
 
   Source: RLlib, ray 2.9.3, `rllib/algorithms/dreamerv3/tf/models`; Cho et al.
     2014, https://arxiv.org/abs/1406.1078.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import registry
 from dv3.cores import categorical
 from dv3.nets import linear
@@ -53,7 +54,8 @@ class RSSM(categorical.CategoricalCore):
     dtype: a Keras dtype policy.
 
   Raises:
-    ValueError: if `blocks` does not divide `deter`.
+    UserError: if `blocks` does not divide `deter`, or without a posterior
+      layer.
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224, `RSSM`.
   """
@@ -66,9 +68,12 @@ class RSSM(categorical.CategoricalCore):
       dtype: str = 'float32'):
     super().__init__(name='rssm')
     if deter % blocks:
-      raise ValueError(f'core.rssm.blocks {blocks} must divide deter {deter}')
+      raise errors.UserError(
+          f'core.rssm.blocks is {blocks}, which does not divide '
+          f'core.rssm.deter, {deter}; change one of them')
     if posterior_layers < 1:
-      raise ValueError('core.rssm.posterior_layers must be at least 1')
+      raise errors.UserError(
+          f'core.rssm.posterior_layers is {posterior_layers}; it is at least 1')
     self.token_size = token_size
     self.action_size = action_size
     self.deter = deter

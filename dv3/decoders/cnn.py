@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
@@ -45,7 +46,8 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for an image whose smallest map is not 3 to 16 a side.
+    UserError: for an image whose smallest map is not 3 to 16 a side, or if
+      `blocks` does not divide the channels of the start map or `deter`.
 
   Source: danijar/dreamerv3 e3f0224, `Decoder`.
   """
@@ -64,10 +66,15 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     self.depths = tuple(depth * x for x in multipliers)
     rows, columns = (x // 2 ** len(multipliers) for x in self.size)
     self.smallest = (rows, columns, self.depths[-1])
+    self.has_parts = {'deter', 'stoch'} <= set(feature_spec)
+    if self.has_parts and self.depths[-1] % blocks:
+      raise errors.UserError(
+          f'decoder.cnn.blocks is {blocks}, which does not divide the '
+          f'{self.depths[-1]} channels of the smallest map (depth times the '
+          'last of multipliers); choose another')
     self.blocks = blocks
     self.strided = strided
     self.act = mlp.activation(act)
-    self.has_parts = {'deter', 'stoch'} <= set(feature_spec)
     make_norm = lambda name: norms.make(norm, dtype=dtype, name=name)
     self.start_block = linear.BlockLinear(
         math.prod(self.smallest), blocks, dtype=dtype) if (

@@ -8,22 +8,31 @@ from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.encoders import dict as dict_encoder
+from dv3.nets import images as images_lib
 
 
 @registry.register('decoder', 'dict')
 class DictDecoder(keras.layers.Layer, interfaces.Decoder):
   """Predicts each key by its space: images by one decoder, others by another.
 
+    {name: [..., F]} -> {key: distribution of the entry}
+
+  Images of one size share a decoder; each further size has one of its own.
+
   Args:
     obs_spec: all observation entries.
     feature_spec: {name: size} of the core's features.
     vector: factory of the decoder of numbers and class indices.
-    image: factory of the decoder of uint8 images.
+    image: factory of the decoder of uint8 images, called once a size.
     exclude: keys that are not predicted.
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: if no key is left to predict, or `exclude` names an unknown key.
+    UserError: if no key is left to predict, or `exclude` names an unknown key;
+      and what the two decoders raise.
+
+  Source: danijar/dreamerv3 e3f0224, `Decoder`, which takes images of one size
+    only.
   """
 
   def __init__(
@@ -37,11 +46,14 @@ class DictDecoder(keras.layers.Layer, interfaces.Decoder):
     make = lambda factory, specs: factory(
         obs_spec=specs, feature_spec=feature_spec, dtype=dtype)
     self.vector = make(vector, vectors) if vectors else None
-    self.image = make(image, images) if images else None
+    # The first size keeps the name that checkpoints know.
+    self.image, *self.further_images = [
+        make(image, specs) for specs in images_lib.by_size(images)] or [None]
     self.keys = tuple(sorted({**vectors, **images}))
 
   def _decoders(self):
-    return [x for x in (self.vector, self.image) if x is not None]
+    decoders = (self.vector, self.image, *self.further_images)
+    return [x for x in decoders if x is not None]
 
   def build(self, input_shape=None):
     for decoder in self._decoders():

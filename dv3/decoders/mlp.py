@@ -16,8 +16,11 @@ from dv3.nets import mlp
 class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
   """Predicts numbers and class indices from features.
 
-    h = MLP(concat(stoch, deter))
+    h = MLP(concat(stoch, deter))            {name: [..., F]} -> [..., units]
     numbers: SquaredError(Linear(h), symlog),   indices: categorical(Linear(h))
+
+  Each key's distribution has batch [...]; the mean of numbers is in symlog
+  space, its log-probability minus the squared error summed over the entry.
 
   Args:
     obs_spec: the entries to predict.
@@ -31,6 +34,9 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: danijar/dreamerv3 e3f0224, `Decoder` (which puts stoch first).
   """

@@ -10,7 +10,8 @@ from dv3.decoders import mlp
 class NormalMLPDecoder(mlp.MLPDecoder):
   """Predicts numbers by unit normals, and class indices, from features.
 
-    h = MLP(features);  numbers: N(Linear(h), 1),  indices: categorical
+    h = MLP(features)                        {name: [..., F]} -> [..., units]
+    numbers: N(Linear(h), 1),   indices: categorical(Linear(h))
 
   Args:
     obs_spec: the entries to predict.
@@ -22,6 +23,9 @@ class NormalMLPDecoder(mlp.MLPDecoder):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 1; danijar/dreamerv2 0216d33.
   """

@@ -9,6 +9,7 @@ from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
+from dv3.nets import images as images_lib
 
 
 @registry.register('encoder', 'dict')
@@ -17,16 +18,24 @@ class DictEncoder(keras.layers.Layer, interfaces.Encoder):
 
     tokens = concat(vector tokens, image tokens)         [..., E]
 
+  Images of one size share an encoder, which sees them together; each further
+  size has an encoder of its own. Their tokens follow one another in the
+  alphabetical order of the first key of each size.
+
   Args:
     obs_spec: all observation entries.
     vector: factory of the encoder of numbers and class indices.
-    image: factory of the encoder of uint8 images.
+    image: factory of the encoder of uint8 images, called once a size.
     exclude: keys that are not encoded.
     image_first: whether the image tokens come first, as in the 2023 form.
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: if no key is left to encode, or `exclude` names an unknown key.
+    UserError: if no key is left to encode, or `exclude` names an unknown key;
+      and what the two encoders raise.
+
+  Source: danijar/dreamerv3 e3f0224, `Encoder`, which takes images of one size
+    only.
   """
 
   def __init__(
@@ -39,12 +48,15 @@ class DictEncoder(keras.layers.Layer, interfaces.Encoder):
     vector = vector or registry.get('encoder', 'mlp')
     image = image or registry.get('encoder', 'cnn')
     self.vector = vector(obs_spec=vectors, dtype=dtype) if vectors else None
-    self.image = image(obs_spec=images, dtype=dtype) if images else None
+    # The first size keeps the name that checkpoints know.
+    self.image, *self.further_images = [
+        image(obs_spec=specs, dtype=dtype)
+        for specs in images_lib.by_size(images)] or [None]
     self.token_size = sum(x.token_size for x in self._encoders())
 
   def _encoders(self):
-    order = (self.vector, self.image)
-    order = order[::-1] if self.image_first else order
+    image = [self.image, *self.further_images]
+    order = [*image, self.vector] if self.image_first else [self.vector, *image]
     return [x for x in order if x is not None]
 
   def build(self, input_shape=None):

@@ -28,6 +28,9 @@ class MLPEncoder(keras.layers.Layer, interfaces.Encoder):
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
+
   Source: danijar/dreamerv3 e3f0224, `Encoder`; Hafner et al., Nature 2025.
   """
 

@@ -12,10 +12,16 @@ from dv3.heads import base
 class ActorHead(base.MLPHead):
   """Predicts the flat action vector of `nets.inputs.ActionCodec`.
 
-  Class indices are one-hot pieces with a categorical each (MultiDiscrete
-  entries may have unequal sizes), numbers are one bounded normal per entry in
-  normalised units, where [-1, 1] are the environment's bounds. The pieces are
-  independent given the features.
+    h = MLP(features)                     {name: [..., F]} -> [..., units]
+    class indices: OneHot((1 - unimix) softmax(Linear(h)) + unimix / classes)
+    numbers: N(tanh(Linear(h)), stddev),
+        stddev = (max - min) sigmoid(Linear(h) + 2) + min
+
+  The result is a distribution of actions [..., A]. Class indices are one-hot
+  pieces with a categorical each (MultiDiscrete entries may have unequal sizes),
+  numbers are one bounded normal per entry in normalised units, where [-1, 1]
+  are the environment's bounds. The pieces are independent given the features;
+  log-probabilities and entropies [...] are in nats, summed over the pieces.
 
   Args:
     feature_spec: {name: size} of the core's features.
@@ -23,7 +29,8 @@ class ActorHead(base.MLPHead):
     layers: hidden layers.
     units: width.
     unimix: uniform share of categorical actions; 0 in the 2025 code.
-    min_stddev: lower bound of the normal's standard deviation.
+    min_stddev: lower bound of the normal's standard deviation, in normalised
+      units.
     max_stddev: upper bound.
     output_scale: factor on the output layers' initial weights.
     norm: see `nets.norms.make`.
@@ -31,6 +38,9 @@ class ActorHead(base.MLPHead):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; distributions are float32.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: danijar/dreamerv3 e3f0224, outputs `categorical`, `bounded_normal`.
   """

@@ -11,6 +11,8 @@ from dv3.nets import mlp
 class MLPHead(keras.layers.Layer, interfaces.Head):
   """A perceptron, and output layers that subclasses add with `output`.
 
+    {name: [..., F]} -> concat -> MLP -> [..., units] -> outputs
+
   Args:
     feature_spec: {name: size} of the core's features.
     layers: hidden layers.
@@ -21,6 +23,9 @@ class MLPHead(keras.layers.Layer, interfaces.Head):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
   """
 
   def __init__(

@@ -9,7 +9,11 @@ from dv3.heads import base
 
 @registry.register('head', 'binary')
 class BinaryHead(base.MLPHead):
-  """Predicts a probability: Binary(Linear(MLP(features))).
+  """Predicts a probability.
+
+    p = sigmoid(Linear(MLP(features)))        {name: [..., F]} -> [...]
+
+  Targets may lie between 0 and 1; log-probabilities are in nats.
 
   Args:
     feature_spec: {name: size} of the core's features.
@@ -21,6 +25,9 @@ class BinaryHead(base.MLPHead):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; the logit is float32.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: danijar/dreamerv3 e3f0224, output `binary`.
   """

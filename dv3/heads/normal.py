@@ -9,7 +9,9 @@ from dv3.heads import base
 
 @registry.register('head', 'normal')
 class NormalHead(base.MLPHead):
-  """Predicts a scalar: a normal around Linear(MLP(features)) with stddev 1.
+  """Predicts a scalar by a normal of standard deviation 1.
+
+    N(Linear(MLP(features)), 1)               {name: [..., F]} -> [...]
 
   Args:
     feature_spec: {name: size} of the core's features.
@@ -21,6 +23,9 @@ class NormalHead(base.MLPHead):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; the mean is float32.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 1 (reward) and eq. 5 (value, a
     squared error); danijar/dreamerv2 0216d33, `mse`.

@@ -9,7 +9,9 @@ from dv3.heads import base
 class SymlogTwoHotHead(base.MLPHead):
   """Predicts a scalar by a two-hot distribution over symlog values.
 
-    logits = Linear(MLP(features)),   SymlogTwoHot(logits)
+    logits = Linear(MLP(features))            {name: [..., F]} -> [..., bins]
+    mean = symexp(sum softmax(logits) bins)
+    log p(x) = sum twohot(symlog(x)) log softmax(logits)
 
   Bins are uniform in [-20, 20] of symlog space, and the mean is taken there.
 
@@ -25,6 +27,9 @@ class SymlogTwoHotHead(base.MLPHead):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; logits are float32.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: Hafner et al. 2023 (arXiv v1), eq. 8 to 10; PyPI dreamerv3 1.5.0,
     `symlog_disc`.

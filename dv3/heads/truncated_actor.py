@@ -10,6 +10,10 @@ from dv3.heads import actor
 class TruncatedActorHead(actor.ActorHead):
   """The actor with truncated normals for numbers.
 
+    h = MLP(features)                     {name: [..., F]} -> [..., units]
+    numbers: N(tanh(Linear(h)), stddev) cut to [-1, 1],
+        stddev = 2 sigmoid(Linear(h) / 2) + min_stddev
+
   Class indices are as in `head.actor`, without a uniform share.
 
   Args:
@@ -24,6 +28,9 @@ class TruncatedActorHead(actor.ActorHead):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; distributions are float32.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: danijar/dreamerv2 0216d33, `onehot` and `trunc_normal`.
   """

@@ -9,7 +9,11 @@ from dv3.heads import base
 class TwoHotHead(base.MLPHead):
   """Predicts a scalar by a two-hot distribution over symexp-spaced bins.
 
-    logits = Linear(MLP(features)),   TwoHot(logits, bins)
+    logits = Linear(MLP(features))            {name: [..., F]} -> [..., bins]
+    bins = symexp(uniform in [-20, 20]),      mean = sum softmax(logits) bins
+    log p(x) = sum twohot(x) log softmax(logits)
+
+  Batch shape [...]; values in units of the reward, log-probabilities in nats.
 
   Args:
     feature_spec: {name: size} of the core's features.
@@ -23,6 +27,9 @@ class TwoHotHead(base.MLPHead):
     use_bias: whether hidden layers have a bias before their norm.
     fan: see `nets.initializers.TruncatedNormal`.
     dtype: a Keras dtype policy; logits are float32.
+
+  Raises:
+    UserError: for a norm, activation or fan that there is not.
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224,
   `symexp_twohot`.

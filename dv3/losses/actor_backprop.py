@@ -17,6 +17,7 @@ class BackpropLoss(tf.Module, interfaces.Loss):
     actor = mean over t of
         sg(weight) (-advantage - entropy_scale entropy)
 
+  The mean is over the H dreamt steps from each state, [B * T, H] -> [B, T].
   The gradient of the advantage runs back through critic, reward head and
   dynamics to the actions, and trains the actor alone.
 

@@ -13,6 +13,8 @@ from dv3 import registry
 class ByActionLoss(tf.Module, interfaces.Loss):
   """One loss where all actions are numbers, another where some are classes.
 
+    actor = continuous(context) or discrete(context)             [B, T]
+
   Args:
     discrete: factory of the loss where any action is a class index; REINFORCE
       by default, which suits every kind of action.

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.losses import actor_reinforce
@@ -14,7 +15,7 @@ class MixedLoss(tf.Module, interfaces.Loss):
 
     objective = (1 - share) log p(action[t]) sg(V[t] - value[t])
                 + share V[t] + entropy_scale entropy
-    actor = -mean over t < H of sg(weight[t]) objective
+    actor = -mean over t < H of sg(weight[t]) objective             [B, T]
 
   V are lambda-targets (`losses.lambda_target`) from the slow critic, `value`
   is the critic's, and weight[t] is the discounted probability to get to t,
@@ -32,7 +33,7 @@ class MixedLoss(tf.Module, interfaces.Loss):
     slow_baseline: whether the baseline is the slow critic's.
 
   Raises:
-    ValueError: for a share outside of [0, 1] or another target_step.
+    UserError: for a share outside of [0, 1] or another target_step.
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 4 (targets) and 6 (objective);
     danijar/dreamerv2 0216d33, `actor_loss`; 07d906e for the later one.
@@ -46,11 +47,12 @@ class MixedLoss(tf.Module, interfaces.Loss):
       target_step: int = 0, slow_baseline: bool = False):
     super().__init__(name='actor_mixed')
     if not 0.0 <= dynamics_share <= 1.0:
-      raise ValueError(
-          f'loss.actor_mixed.dynamics_share is in [0, 1], not {dynamics_share}')
+      raise errors.UserError(
+          f'loss.actor_mixed.dynamics_share is {dynamics_share}; it is in '
+          '[0, 1]')
     if target_step not in (0, 1):
-      raise ValueError(
-          f'loss.actor_mixed.target_step is 0 or 1, not {target_step}')
+      raise errors.UserError(
+          f'loss.actor_mixed.target_step is {target_step}; it is 0 or 1')
     self.target_step = target_step
     self.slow_baseline = slow_baseline
     self.dynamics_share = dynamics_share

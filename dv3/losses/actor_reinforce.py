@@ -16,12 +16,12 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
     actor = mean over t of
         sg(weight) (-log p(action) sg(advantage) - entropy_scale entropy)
 
-  for discrete and continuous actions alike. `scale` comes from the
-  normalizer, which takes in the returns before it is used; its offset is not
-  subtracted. With an advantage normalizer the advantage is centred and scaled
-  once more, (advantage - offset) / scale: while returns grow, a critic that
-  lags behind them makes nearly every advantage positive, which is noise in the
-  gradient.
+  for discrete and continuous actions alike, [B * T, H] -> [B, T] in nats.
+  `scale` comes from the normalizer, which takes in the returns before it is
+  used; its offset is not subtracted. With an advantage normalizer the advantage
+  is centred and scaled once more, (advantage - offset) / scale: while returns
+  grow, a critic that lags behind them makes nearly every advantage positive,
+  which is noise in the gradient.
 
   Args:
     entropy_scale: weight of the entropy in nats, against advantages as they are

@@ -8,8 +8,9 @@ from dv3 import registry
 
 @registry.register('loss', 'continue')
 class ContinueLoss(tf.Module, interfaces.Loss):
-  """continue = -log p(target | features).
+  """The continue head's negative log-likelihood, [B, T] in nats.
 
+    continue = -log p(target | features)
     target = (1 - is_terminal) * (discount, if it is part of the target)
 
   Source: Hafner et al., Nature 2025, eq. 3; danijar/dreamerv3 e3f0224,

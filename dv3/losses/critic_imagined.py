@@ -13,6 +13,9 @@ class ImaginedCriticLoss(tf.Module, interfaces.Loss):
     critic = mean over t of sg(weight) (-log p(returns)
                                         - slow_scale log p(slow critic's mean))
 
+  The mean is over the H dreamt steps from each state, [B * T, H] -> [B, T], in
+  nats; returns are in units of the reward. Features carry no gradient.
+
   Args:
     slow_scale: weight of the pull towards the slow critic's mean.
 

@@ -14,8 +14,8 @@ class KLLoss(tf.Module, interfaces.Loss):
     dynamics = max(free_nats, KL[sg(posterior) || prior])
     representation = max(free_nats, KL[posterior || sg(prior)])
 
-  The maximum is taken per step, after the sum over latent groups. Scales
-  (1.0 and 0.1 in the 2025 form) belong to the balancer.
+  Both are [B, T] in nats. The maximum is taken per step, after the sum over
+  latent groups. Scales (1.0 and 0.1 in the 2025 form) belong to the balancer.
 
   The 2021 form's balancing, alpha KL[sg(posterior) || prior] +
   (1 - alpha) KL[posterior || sg(prior)], is the scales alpha and 1 - alpha.

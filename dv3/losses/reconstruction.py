@@ -8,7 +8,7 @@ from dv3 import registry
 
 @registry.register('loss', 'reconstruction')
 class ReconstructionLoss(tf.Module, interfaces.Loss):
-  """Negative log-likelihood of each key that the decoder predicts.
+  """Negative log-likelihood of each key that the decoder predicts, [B, T].
 
     reconstruction/<key> = -log p(obs[key] | features)
 

@@ -8,7 +8,12 @@ from dv3 import registry
 
 @registry.register('loss', 'reward')
 class RewardLoss(tf.Module, interfaces.Loss):
-  """reward = -log p(reward | features), rewards in environment units.
+  """The reward head's negative log-likelihood, [B, T] in nats.
+
+    reward = -log p(reward | features)
+
+  Rewards are in environment units, as replay has them; `reward_error` is the
+  mean absolute error in these units.
 
   Source: Hafner et al., Nature 2025, eq. 3.
   """

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
 from dv3.nets import initializers
 from dv3.nets import linear
 
@@ -28,6 +29,9 @@ class Conv2D(keras.layers.Layer):
     fan: see `initializers.TruncatedNormal`.
     dtype: a Keras dtype policy.
 
+  Raises:
+    UserError: for a combination that is not one of these.
+
   Source: danijar/dreamerv3 e3f0224, `Conv2D`.
   """
 
@@ -36,11 +40,13 @@ class Conv2D(keras.layers.Layer):
       transposed=False, use_bias=True, scale=1.0, fan='in', **kwargs):
     super().__init__(autocast=False, **kwargs)
     if repeated and (stride != 1 or transposed or kernel_size % 2 == 0):
-      raise ValueError(
-          'a repeated convolution has stride 1, no transposition and an odd '
-          'kernel')
+      raise errors.UserError(
+          f'a repeated convolution of kernel_size {kernel_size}, stride '
+          f'{stride} cannot be; it takes an odd kernel_size, stride 1 and no '
+          'transposition (an even kernel_size needs decoder.cnn.strided)')
     if transposed and stride != 2:
-      raise ValueError(f'a transposed convolution has stride 2, not {stride}')
+      raise errors.UserError(
+          f'a transposed convolution has stride {stride}; it takes 2')
     self.options = {
         'depth': depth, 'kernel_size': kernel_size, 'stride': stride,
         'padding': padding, 'repeated': repeated, 'transposed': transposed,

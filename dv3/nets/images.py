@@ -39,6 +39,17 @@ def padded_size(
   return rows * factor, columns * factor
 
 
+def by_size(specs: types.Specs) -> list[types.Specs]:
+  """Returns the image entries in groups of one size.
+
+  Groups come in the alphabetical order of their first keys.
+  """
+  groups: dict[tuple[int, ...], dict[str, types.Spec]] = {}
+  for key in sorted(specs):
+    groups.setdefault(specs[key].shape[:2], {})[key] = specs[key]
+  return list(groups.values())
+
+
 def common_size(specs: types.Specs, least: int = 1) -> tuple[int, int]:
   """Returns the rows and columns that all image entries have.
 
@@ -49,7 +60,8 @@ def common_size(specs: types.Specs, least: int = 1) -> tuple[int, int]:
   if len(set(sizes.values())) > 1:
     raise errors.UserError(
         f'images of one encoder must have one size, these differ: {sizes}; '
-        'resize them in the environment, or give them encoders of their own')
+        'use encoder.dict and decoder.dict, which give each size a network of '
+        'its own, or resize them in the environment')
   rows, columns = next(iter(sizes.values()))
   if min(rows, columns) < least:
     raise errors.UserError(

@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
+
 # A unit normal cut at two standard deviations has this standard deviation.
 _TRUNCATED_STDDEV = 0.87962566103423978
 
@@ -22,14 +24,15 @@ class TruncatedNormal(keras.initializers.Initializer):
       where kernel positions of a convolution count in both.
 
   Raises:
-    ValueError: if `fan` is neither.
+    UserError: if `fan` is neither.
 
   Source: danijar/dreamerv3 e3f0224 and PyPI dreamerv3 1.5.0, measured.
   """
 
   def __init__(self, scale: float = 1.0, fan: str = 'in'):
     if fan not in ('in', 'average'):
-      raise ValueError(f"fan is 'in' or 'average', not {fan!r}")
+      raise errors.UserError(
+          f"there is no fan {fan!r}; choose 'in' or 'average'")
     self.scale = float(scale)
     self.fan = fan
 

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
 from dv3.nets import initializers
 
 
@@ -59,6 +60,13 @@ class Linear(keras.layers.Layer):
         'scale': self.scale, 'fan': self.fan}
 
 
+def _indivisible(blocks, size, what):
+  """Returns the error of a block-linear layer whose size does not divide."""
+  return errors.UserError(
+      f'{blocks} blocks do not divide {size} {what} of a block-linear layer; '
+      f'choose another number of blocks, or a size that is a multiple of it')
+
+
 class BlockLinear(keras.layers.Layer):
   """A block-diagonal linear layer.
 
@@ -73,7 +81,7 @@ class BlockLinear(keras.layers.Layer):
     dtype: a Keras dtype policy.
 
   Raises:
-    ValueError: if the sizes do not divide.
+    UserError: if `blocks` divides the input or the output size with a rest.
 
   Source: danijar/dreamerv3 e3f0224, `BlockLinear`.
   """
@@ -81,7 +89,7 @@ class BlockLinear(keras.layers.Layer):
   def __init__(self, units, blocks, *, scale=1.0, **kwargs):
     super().__init__(autocast=False, **kwargs)
     if units % blocks:
-      raise ValueError(f'{blocks} blocks do not divide {units} units')
+      raise _indivisible(blocks, units, 'outputs')
     self.units = units
     self.blocks = blocks
     self.scale = scale
@@ -89,7 +97,7 @@ class BlockLinear(keras.layers.Layer):
   def build(self, input_shape):
     size = input_shape[-1]
     if size % self.blocks:
-      raise ValueError(f'{self.blocks} blocks do not divide {size} inputs')
+      raise _indivisible(self.blocks, size, 'inputs')
     self.kernel = self.add_weight(
         'kernel', [self.blocks, size // self.blocks, self.units // self.blocks],
         tf.float32, initializers.TruncatedNormal(self.scale),

@@ -3,16 +3,26 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
 from dv3.nets import linear
 from dv3.nets import norms
 
 
 def activation(name):
-  """Returns an elementwise function by its Keras name, for example 'silu'."""
+  """Returns an elementwise function by its Keras name, for example 'silu'.
+
+  Raises:
+    UserError: if Keras has no activation of this name.
+  """
   if name == 'silu':
     # tf.nn.silu's own gradient recomputes sigmoid outside the graph's fusion.
     return lambda x: x * tf.sigmoid(x)
-  return keras.activations.get(name)
+  try:
+    return keras.activations.get(name)
+  except ValueError as error:
+    raise errors.UserError(
+        f"there is no activation {name!r}; choose one of Keras's, 'silu', "
+        "'elu', 'relu', 'tanh' ...") from error
 
 
 class Hidden(keras.layers.Layer):

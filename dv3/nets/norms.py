@@ -3,6 +3,8 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
+
 
 class RMSNorm(keras.layers.Layer):
   """y = x / sqrt(mean(x^2) + epsilon) * scale over the last axis.
@@ -75,7 +77,7 @@ def make(kind, **kwargs):
   """Returns a norm layer of a kind: 'rms' (1e-4), 'layer' (1e-3) or 'none'.
 
   Raises:
-    ValueError: for another kind.
+    UserError: for another kind.
   """
   if kind == 'rms':
     return RMSNorm(**kwargs)
@@ -83,4 +85,5 @@ def make(kind, **kwargs):
     return LayerNorm(**kwargs)
   if kind == 'none':
     return keras.layers.Activation('linear', autocast=False, **kwargs)
-  raise ValueError(f"norm is 'rms', 'layer' or 'none', not {kind!r}")
+  raise errors.UserError(
+      f"there is no norm {kind!r}; choose 'rms', 'layer' or 'none'")

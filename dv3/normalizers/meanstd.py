@@ -14,6 +14,8 @@ class MeanStdNormalizer(running.RunningNormalizer):
     square <- (1 - rate) square + rate average(values^2)
     offset = mean,    scale = max(limit, sqrt(max(0, square - mean^2)))
 
+  Values [...] of any shape; offset and scale are [] float32 in their units.
+
   Args:
     rate: share of a new statistic, in (0, 1].
     limit: the least scale, in the units of the values.

@@ -18,6 +18,8 @@ class Adam(base.ChainOptimizer):
     direction = m / (1 - beta1^t) / (sqrt(nu / (1 - beta2^t)) + eps)
     p <- p - rate(t - 1) (direction + weight_decay p),    t = 1, 2, ...
 
+  Gradients, parameters and slots are [...] float32, of any shape.
+
   Args:
     learning_rate: the rate after warm-up, or a Keras schedule.
     beta1: decay of the first moment.
@@ -31,6 +33,10 @@ class Adam(base.ChainOptimizer):
     weight_decay: decoupled, for variables whose name ends with 'kernel'.
     jit_compile: whether XLA compiles the update; on one replica only.
     name: of the optimizer.
+
+  Raises:
+    UserError: for a schedule that there is not, or numbers that do not go
+      together; in `build`, for variables that are not float32.
 
   Source: Kingma and Ba 2015; the numbers are those of the world model in the
     PyPI package dreamerv3 1.5.0.

@@ -18,9 +18,10 @@ class LaProp(base.ChainOptimizer):
     m <- beta1 m + (1 - beta1) g;      direction = m / (1 - beta1^t)
     p <- p - rate(t - 1) (direction + weight_decay p),    t = 1, 2, ...
 
-  The rate rises linearly from 0 over `warmup_updates`: the first update
-  changes nothing. Unlike in Adam, momentum comes after the scaling. A
-  parameter that has had no gradient but zeros stays as it is.
+  Gradients, parameters and slots are [...] float32, of any shape. The rate
+  rises linearly from 0 over `warmup_updates`: the first update changes nothing.
+  Unlike in Adam, momentum comes after the scaling. A parameter that has had no
+  gradient but zeros stays as it is.
 
     model.compile(optimizer=LaProp(learning_rate=4e-5), loss=...)
 
@@ -40,6 +41,10 @@ class LaProp(base.ChainOptimizer):
     weight_decay: decoupled, for variables whose name ends with 'kernel'.
     jit_compile: whether XLA compiles the update; on one replica only.
     name: of the optimizer.
+
+  Raises:
+    UserError: for a schedule that there is not, or numbers that do not go
+      together; in `build`, for variables that are not float32.
 
   Source: Ziyin et al. 2020 (LaProp); Brock et al. 2021 (AGC);
     danijar/dreamerv3 e3f0224. Options of Keras's base class are not used, see

@@ -39,6 +39,7 @@ def evaluate(
   Raises:
     UserError: if the run has no whole checkpoint.
   """
+  errors.check_least(0, {'the seed of the evaluation': seed})
   folder = checkpoints_lib.Checkpoints(
       pathlib.Path(logdir) / 'checkpoints').latest()
   if folder is None:

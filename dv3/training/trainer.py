@@ -105,6 +105,18 @@ def train(
   Raises:
     UserError: for what the user can mend; see the messages.
   """
+  errors.check_least(1, {
+      'train.batch_size': batch_size, 'train.batch_length': batch_length,
+      'train.env_steps': env_steps, 'train.replay_capacity': replay_capacity,
+      'train.replay_chunk_steps': replay_chunk_steps,
+      'train.steps_per_loop': steps_per_loop,
+      'train.keep_checkpoints': keep_checkpoints,
+      'train.max_bad_updates': max_bad_updates})
+  errors.check_least(0, {
+      'train.replayed_steps_per_env_step': replayed_steps_per_env_step,
+      'train.replay_context': replay_context,
+      'train.prefill_env_steps': prefill_env_steps,
+      'train.seed': seed})
   with contextlib.ExitStack() as stack:
     stop = run.Stop()
     place = cluster.place() if distribution == 'multiworker' else (0, 1)

@@ -208,7 +208,7 @@ def test_agent_loss_unreduced(case):
   agent._collect('behavior', context, losses, {})
   for name, value in losses.items():
     np.testing.assert_allclose(
-        value, data[f'loss/{LOSSES[name]}'], rtol=1e-4, atol=1e-4,
+        value, data[f'loss/{LOSSES[name]}'], rtol=1e-4, atol=1e-5,
         err_msg=name)
 
 
@@ -226,11 +226,12 @@ def test_agent_loss_weights_after_one_step(case):
   optimizer.apply_gradients(
       list(zip(tape.gradient(total, variables), variables, strict=True)))
   agent.slow_copy.update()
-  compared = 0
+  compared, certain = 0, {}
   for name in names:
     gradient = np.abs(data[f'grad/{name}'])
     # Elsewhere the first step is the sign of noise (README section 11).
     sure = (gradient > 1e-5 * gradient.max()) & (gradient > 1e-8)
+    certain[name] = sure
     compared += sure.sum()
     expected = data[f'w_after/{name}']
     update = np.abs(expected - before[name])
@@ -239,5 +240,9 @@ def test_agent_loss_weights_after_one_step(case):
     assert np.all(error[sure] <= allowed[sure]), name
   assert compared > 0.5 * sum(v.size for v in before.values())
   for name, variable in slow.items():
-    np.testing.assert_allclose(
-        variable, data[f'w_after/{name}'], rtol=1e-5, atol=1e-6)
+    sure = certain[name.replace('slowval', 'val', 1)]
+    expected = data[f'w_after/{name}']
+    update = np.abs(expected - data[f'w/{name}'])
+    error = np.abs(variable.numpy() - expected)
+    allowed = 2e-7 * np.abs(expected) + 2e-4 * update + 1e-9
+    assert np.all(error[sure] <= allowed[sure]), name

@@ -40,7 +40,7 @@ def test_transforms_roundtrip():
   x = DATA['roundtrip/x']
   np.testing.assert_allclose(
       symlog_lib.symexp(symlog_lib.symlog(x)), DATA['roundtrip/y'],
-      rtol=1e-5, atol=1e-7)
+      rtol=2e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -72,7 +72,7 @@ def test_transforms_twohot_prediction(case):
   logits = DATA[f'{case}/logits'].astype(np.float64)
   probs = np.exp(logits - logits.max(-1, keepdims=True))
   probs /= probs.sum(-1, keepdims=True)
-  allowed = 1e-6 * (probs * np.abs(bins)).sum(-1) + 1e-6
+  allowed = 1e-6 * (probs * np.abs(bins)).sum(-1)
   mean = lambda x: distributions.TwoHot(x, bins).mean()
   error = np.abs(mean(DATA[f'{case}/logits']) - DATA[f'{case}/pred'])
   assert np.all(error <= allowed), (error / allowed).max()

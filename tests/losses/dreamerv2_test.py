@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import losses
 from dv3.losses import actor_mixed
 from dv3.losses import critic_target
@@ -108,7 +109,7 @@ def test_actor_mixed_knows_two_forms():
 
 
 def test_actor_mixed_refuses_a_share_above_one():
-  with pytest.raises(ValueError, match='dynamics_share'):
+  with pytest.raises(errors.UserError, match='dynamics_share'):
     actor_mixed.MixedLoss(dynamics_share=1.5)
 
 

@@ -1,0 +1,73 @@
+"""Settings of the right type that cannot work: one line with the remedy."""
+
+import pytest
+
+from dv3 import agent as agent_lib
+from dv3 import errors
+from dv3 import registry
+from dv3 import types
+from dv3.training import trainer
+
+IMAGE = {'image': types.Spec((16, 16, 3), 'uint8')}
+NUMBERS = {'numbers': types.Spec((3,), 'float32')}
+FEATURES = {'deter': 16, 'stoch': 8}
+CORE = {'token_size': 4, 'action_size': 2}
+
+
+@pytest.mark.parametrize('kind, name, settings, words', [
+    ('core', 'rssm', {**CORE, 'deter': 100}, 'blocks is 8.*deter, 100'),
+    ('core', 'rssm', {**CORE, 'posterior_layers': 0}, 'at least 1'),
+    ('core', 'rssm', {**CORE, 'norm': 'batch'}, "norm 'batch'.*rms"),
+    ('core', 'gru', {**CORE, 'initial': 'ones'}, "'ones'.*learned"),
+    ('encoder', 'mlp', {'obs_spec': NUMBERS, 'act': 'sulu'}, "'sulu'.*silu"),
+    ('encoder', 'mlp', {'obs_spec': NUMBERS, 'fan': 'out'}, "'out'.*average"),
+    ('decoder', 'cnn', {
+        'obs_spec': IMAGE, 'feature_spec': FEATURES, 'multipliers': (1, 2),
+        'kernel_size': 4}, 'kernel_size 4.*odd'),
+    # 16 channels of 16 pixels have 8 blocks, but 12 channels have not.
+    ('decoder', 'cnn', {
+        'obs_spec': IMAGE, 'feature_spec': FEATURES, 'multipliers': (1, 3),
+        'depth': 4}, 'blocks is 8.*12 channels'),
+    ('loss', 'actor_mixed', {'dynamics_share': 1.5}, 'dynamics_share')])
+def test_parts_refuse_what_does_not_fit(kind, name, settings, words):
+  with pytest.raises(errors.UserError, match=words):
+    part = registry.get(kind, name)(**settings)
+    part.build()  # Where initialisers are made.
+
+
+@pytest.mark.parametrize('settings, words', [
+    ({'imagination_horizon': 0}, 'Agent.imagination_horizon is 0'),
+    ({'discount_horizon': 0.0}, 'Agent.discount_horizon is 0.0'),
+    ({'slow_every': 0}, 'Agent.slow_every is 0')])
+def test_agent_refuses_numbers_without_sense(settings, words):
+  with pytest.raises(errors.UserError, match=words):
+    agent_lib.Agent(
+        obs_spec=NUMBERS, action_spec={'action': types.Spec((), 'int32', (2,))},
+        **settings)
+
+
+@pytest.mark.parametrize('settings, words', [
+    ({'batch_size': 0}, 'train.batch_size is 0; it is at least 1'),
+    ({'batch_length': 0}, 'train.batch_length'),
+    ({'env_steps': -5}, 'train.env_steps is -5'),
+    ({'replay_capacity': 0}, 'train.replay_capacity'),
+    ({'replay_chunk_steps': 0}, 'train.replay_chunk_steps'),
+    ({'replay_context': -1}, 'train.replay_context is -1; it is at least 0'),
+    ({'steps_per_loop': 0}, 'train.steps_per_loop'),
+    ({'keep_checkpoints': 0}, 'train.keep_checkpoints'),
+    ({'max_bad_updates': 0}, 'train.max_bad_updates'),
+    ({'prefill_env_steps': -1}, 'train.prefill_env_steps'),
+    ({'replayed_steps_per_env_step': -1.0}, 'replayed_steps_per_env_step'),
+    ({'seed': -1}, 'train.seed is -1')])
+def test_trainer_refuses_numbers_without_sense(settings, words):
+  numbers = {'env_steps': 10, 'replayed_steps_per_env_step': 1.0, **settings}
+  with pytest.raises(errors.UserError, match=words):
+    trainer.train(
+        logdir=None, dry_run=True, agent=None, env=None, collector=None,
+        optimizers=(), **numbers)
+
+
+def test_collector_refuses_no_environment():
+  recipe = types.Recipe('env', 'gymnasium', {'id': 'CartPole-v1'})
+  with pytest.raises(errors.UserError, match='num_envs.*is 0.*at least 1'):
+    registry.get('collector', 'local')(env=recipe, num_envs=0)
