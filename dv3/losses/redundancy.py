@@ -17,11 +17,12 @@ class RedundancyLoss(tf.Module, interfaces.Loss):
     redundancy = sum over i of (1 - C[i, i])^2
                  + share sum over i != j of C[i, j]^2
 
-  with correlations over the steps of the whole batch, of all replicas. Each
-  token counts alike, however little it varies, so that latents take in small
-  things long before a decoder draws them: the decoder ignores what latents do
-  not hold yet, and gives no gradient to what it ignores. With a decoder it is an
-  addition; without one it takes the decoder's place.
+  with correlations over the steps of the whole batch, of all replicas; every
+  step of [B, T] has the same value. Each token counts alike, however little it
+  varies, so that latents take in small things long before a decoder draws
+  them: the decoder ignores what latents do not hold yet, and gives no gradient
+  to what it ignores. With a decoder it is an addition; without one it takes
+  the decoder's place.
 
   Args:
     share: weight of what is off the diagonal.

@@ -104,7 +104,7 @@ def test_actor_mixed(share, discount, later):
 
 
 def test_actor_mixed_knows_two_forms():
-  with pytest.raises(ValueError, match='target_step'):
+  with pytest.raises(errors.UserError, match='target_step'):
     actor_mixed.MixedLoss(target_step=2)
 
 
