@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gin
+from absl import logging
 
 from dv3 import errors
 from dv3 import registry
@@ -157,6 +158,12 @@ def train(
         replayed_steps_per_env_step / (batch_size * batch_length))
     if dry_run:
       return summary
+    if env_steps < batch_size * batch_length:
+      raise errors.UserError(
+          f'train.env_steps {env_steps} is less than one batch of '
+          f'{batch_size} x {batch_length} steps, so that nothing would be '
+          'trained; raise STEPS, or lower train.batch_size or '
+          'train.batch_length')
     if shortage := replay_lib.shortage(summary['replay_bytes']):
       raise errors.UserError(shortage)
     sampler = sampler or registry.get('sampler', 'uniform')
@@ -336,6 +343,11 @@ def _loop(
     log()
     save()
     checkpoints.settle()
+  if not update.count and stopped is None:
+    logging.warning(
+        'the run ended without an update: its %d env steps are spent before '
+        'replay holds a batch (and train.prefill_env_steps are over)',
+        tally.env_steps)
   for logger in loggers:
     logger.close()
   return {

@@ -88,6 +88,15 @@ def test_replay_that_cannot_fit_is_told_after_the_json():
   assert '"replay_bytes"' in result.stdout
 
 
+@pytest.mark.parametrize('numbers, words', [
+    (['STEPS = 1000'], ['train.env_steps 1000', '16 x 64', 'STEPS']),
+    (['train.replay_capacity = 1000'], ['train.replay_capacity 1000', '1024'])])
+def test_too_few_steps_for_one_batch(numbers, words, tmp_path):
+  # Otherwise the run would end, and nothing would have been trained.
+  params = [f'--gin_param={x}' for x in ('DETER = 16', *numbers)]
+  check(train(*CARTPOLE, *params, f'--logdir={tmp_path}'), *words)
+
+
 def test_run_of_another_configuration_is_kept(tmp_path):
   from dv3 import config
   configuration = config.parse([
