@@ -7,6 +7,9 @@ SUITES := .venv-suites
 LOCK := requirements/lock.txt
 LOGDIR ?= runs/quickstart
 ARGS ?=
+# Two at a time: much of a test is Python on one core. A file stays in one
+# process, for what its tests share.
+PYTEST := -m pytest -n 2 --dist=loadfile
 
 .PHONY: train test test-all test-suites lint venv venv-suites packages \
     editable lock build-file
@@ -15,14 +18,14 @@ train: venv
 	$(BIN)/dv3-train --gin_file=preset/quickstart.gin --logdir=$(LOGDIR) $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 # -rs lists what was skipped, with the extra that it needs.
 test-all: lint
-	$(BIN)/python -m pytest -m '' -rs $(ARGS)
+	$(BIN)/python $(PYTEST) -m '' -rs $(ARGS)
 
 test-suites: venv-suites
-	$(SUITES)/bin/python -m pytest -m '' -rs tests/envs/suites_test.py \
+	$(SUITES)/bin/python -m pytest -n 2 -m '' -rs tests/envs/suites_test.py \
 	    tests/bin/tasks_test.py $(ARGS)
 
 lint: venv
