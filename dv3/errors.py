@@ -17,7 +17,7 @@ def check_least(least: float, numbers: dict[str, float]) -> None:
 
   Args:
     least: the least of them all.
-    numbers: {gin name: value}.
+    numbers: {what the user sets: value}.
 
   Raises:
     UserError: naming the first one that is smaller.

@@ -6,6 +6,7 @@ import time
 import types as python_types
 from typing import Any
 
+import gin
 import numpy as np
 
 from dv3.benchmarking import machine
@@ -14,8 +15,6 @@ from dv3.training import checkpoints
 from dv3.training import cluster
 from dv3.training import run
 
-_WORKERS = 16  # Environments that fill replay.
-
 
 def measure(
     workload: workload_lib.Workload, *, repeats: int, capacity: int,
@@ -23,9 +22,11 @@ def measure(
   """Saves a run with so many steps in replay, again and again.
 
   Agent, optimizers and replay are those of training; replay holds random
-  steps, whose chunk files are on disk, as they are in a run. `share_of_time` is
-  the part of a run for which training stands still, with a checkpoint every
-  `train.save_every_seconds`; the rest of it is written in a thread.
+  steps of the configured number of environments, whose chunk files are on disk,
+  as they are in a run. While a thread writes, latents are written back as
+  updates do it; `seconds` has what training stands still for, with the copies
+  that this costs. `share_of_time` is its part of a run with a checkpoint every
+  `train.save_every_seconds`.
 
   Args:
     workload: gives the agent, and the entries of replay.
@@ -37,12 +38,24 @@ def measure(
     What `dv3-bench checkpoint --json` prints.
   """
   update = workload_lib.make_update(workload)
+  if logdir is not None:
+    pathlib.Path(logdir).mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=logdir) as folder:
     path = pathlib.Path(folder)
     replay = _fill(workload, update.agent.latent_spec, path, capacity)
     keeper = checkpoints.Checkpoints(
         path / 'checkpoints', keep=workload.settings['keep_checkpoints'])
     nothing = python_types.SimpleNamespace(state=dict)
+    backs: list[float] = []
+    def write_back():
+      batch = replay.sample(workload.settings['batch_size'])
+      latents = {
+          name: np.zeros((*batch['stepid'].shape, *spec.shape), spec.dtype)
+          for name, spec in update.agent.latent_spec.items()}
+      begin = time.perf_counter()
+      replay.write_latents(batch['stepid'], latents)
+      backs.append(time.perf_counter() - begin)
+      return backs[-1]
     def write(folder, number):
       return run.save(
           folder, workers=cluster.Cluster(None),
@@ -54,23 +67,31 @@ def measure(
     def save(number):
       begin, cpu = time.perf_counter(), time.process_time()
       keeper.save(number, lambda folder: write(folder, number), then=prune)
-      seconds = time.perf_counter() - begin
-      keeper.settle()
-      return seconds, keeper.seconds, time.process_time() - cpu
+      stalled = time.perf_counter() - begin
+      cpu_saving = time.process_time() - cpu
+      while keeper.writing:
+        write_back()
+        time.sleep(0.1)  # An update.
+      # What write-backs take longer than now, when nothing is written.
+      usual = min(write_back() for _ in range(3))
+      stalled += sum(x - usual for x in backs if x > usual)
+      backs.clear()
+      return stalled, keeper.seconds, cpu_saving
     save(0)  # Its chunks were to be written.
     seconds, whole, cpu = zip(
         *(save(number) for number in range(1, repeats + 1)), strict=True)
     sizes = [
         x.stat().st_size for x in keeper.all()[-1].rglob('*') if x.is_file()]
   every = workload.settings['save_every_seconds']
-  median = float(np.median(seconds))
+  median, until_whole = float(np.median(seconds)), float(np.median(whole))
   return {
       'seconds': median,
-      'seconds_until_whole': float(np.median(whole)),
+      'seconds_until_whole': until_whole,
       # Of all threads, which other programs on the machine do not change.
       'cpu_seconds': float(np.median(cpu)),
       'save_every_seconds': every,
-      'share_of_time': median / (median + every),
+      # From the begin of one to that of the next, which is early.
+      'share_of_time': median / (every - min(until_whole, every / 2)),
       'checkpoint_bytes': sum(sizes),
       'capacity': capacity,
       'peak_rss_bytes': machine.peak_rss_bytes(),
@@ -80,14 +101,15 @@ def measure(
 def _fill(workload, latent_spec, path, capacity):
   """Returns a replay of random steps that writes files."""
   rng = np.random.default_rng(0)
+  count = gin.get_bindings('collector.local').get('num_envs', 1)
   replay = workload_lib.make_replay(
-      workload, latent_spec, capacity=capacity, workers=_WORKERS,
+      workload, latent_spec, capacity=capacity, workers=count,
       directory=path / 'replay', online=False,
       chunk_steps=workload.settings['replay_chunk_steps'])
   steps = [
-      {name: workload_lib.values(spec, (_WORKERS,), rng)
+      {name: workload_lib.values(spec, (count,), rng)
        for name, spec in workload_lib.specs(workload, latent_spec).items()}
       for _ in range(4)]
-  for number in range(capacity // _WORKERS):
-    replay.add(steps[number % 4], np.arange(_WORKERS))
+  for number in range(-(-capacity // count)):
+    replay.add(steps[number % 4], np.arange(count))
   return replay

@@ -67,6 +67,7 @@ class RSSM(categorical.CategoricalCore):
       absolute: bool = False, norm: str = 'rms', act: str = 'silu',
       dtype: str = 'float32'):
     super().__init__(name='rssm')
+    errors.check_least(1, {'core.rssm.blocks': blocks})
     if deter % blocks:
       raise errors.UserError(
           f'core.rssm.blocks is {blocks}, which does not divide '

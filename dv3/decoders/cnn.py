@@ -67,6 +67,7 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     rows, columns = (x // 2 ** len(multipliers) for x in self.size)
     self.smallest = (rows, columns, self.depths[-1])
     self.has_parts = {'deter', 'stoch'} <= set(feature_spec)
+    errors.check_least(1, {'decoder.cnn.blocks': blocks})
     if self.has_parts and self.depths[-1] % blocks:
       raise errors.UserError(
           f'decoder.cnn.blocks is {blocks}, which does not divide the '

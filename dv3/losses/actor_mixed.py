@@ -65,6 +65,10 @@ class MixedLoss(tf.Module, interfaces.Loss):
     share = self.dynamics_share
     target = targets(imagined, context.lambda_)[:, self.target_step:]
     count = imagined.reward.shape[1] - 1 - self.target_step
+    if count < 1:
+      raise errors.UserError(
+          'loss.actor_mixed.target_step = 1 needs two imagined steps; raise '
+          'Agent.imagination_horizon to 2 or more')
     features = {k: stop(v[:, :count]) for k, v in imagined.features.items()}
     if self.slow_baseline:
       baseline = imagined.slow_value[:, :count]

@@ -18,22 +18,26 @@ class Snapshot:
 
   The steps of chunks, latents above all, may be gigabytes. They are not copied
   at once: the writer copies one chunk at a time, and whoever changes a chunk
-  before the writer came to it copies it first (`protect`).
+  before the writer came to it copies it first (`protect`). When these copies
+  take more memory than they may, they wait for the writer.
 
   Args:
     text: the content of replay.json.
     archives: {name of a file: {name: array}}, which nobody changes.
     chunks: {slot: {name of a file: {name: view of steps}}}.
+    most_bytes: memory of the copies, but for the last one.
   """
 
   def __init__(
       self, text: str, archives: dict[str, dict[str, np.ndarray]],
-      chunks: dict[int, dict[str, dict[str, np.ndarray]]]):
+      chunks: dict[int, dict[str, dict[str, np.ndarray]]], *,
+      most_bytes: int = 1 << 28):
     self._text = text
     self._archives = archives
     self._chunks = chunks
-    self._copied: set[int] = set()
-    self._lock = threading.Lock()
+    self._copied: dict[int, int] = {}  # {slot: bytes}
+    self._most_bytes = most_bytes
+    self._changed = threading.Condition()
 
   @property
   def done(self) -> bool:
@@ -46,11 +50,16 @@ class Snapshot:
     Args:
       slots: of chunks whose written steps are about to change.
     """
-    with self._lock:
+    with self._changed:
       for slot in slots:
+        self._changed.wait_for(lambda slot=slot: (
+            slot not in self._chunks or slot in self._copied
+            or sum(self._copied.values()) < self._most_bytes))
         if slot in self._chunks and slot not in self._copied:
           self._chunks[slot] = _copy(self._chunks[slot])
-          self._copied.add(slot)
+          self._copied[slot] = sum(
+              value.nbytes for arrays in self._chunks[slot].values()
+              for value in arrays.values())
 
   def write(self, folder) -> None:
     """Writes the files; once.
@@ -85,17 +94,19 @@ class Snapshot:
           path.unlink()
       raise storage.disk_error(folder, error) from error
     finally:
-      with self._lock:
+      with self._changed:
         self._chunks.clear()
+        self._changed.notify_all()
 
   def _take(self, slot: int) -> dict[str, dict[str, np.ndarray]]:
     """Returns a chunk's arrays, which nobody else has."""
-    with self._lock:
+    with self._changed:
       found = self._chunks[slot]
       if slot not in self._copied:
         found = _copy(found)
       del self._chunks[slot]
-      self._copied.discard(slot)
+      self._copied.pop(slot, None)
+      self._changed.notify_all()
       return found
 
 

@@ -101,8 +101,13 @@ class Checkpoints:
       future.result()
 
   def close(self) -> None:
-    """Waits for the checkpoint that is being written, and for its thread."""
+    """Waits for the checkpoint that is being written, and for its thread.
+
+    A run that ends with another error says so here if this one failed too.
+    """
     self._pool.shutdown()
+    if self._future is not None and (error := self._future.exception()):
+      logging.warning('the checkpoint under way failed too: %s', error)
 
   def save(
       self, step: int, write: Callable[[pathlib.Path], Any],
@@ -139,7 +144,10 @@ class Checkpoints:
           self._seal(temporary, step)
         self._workers.barrier()
       if then is not None:
-        then()
+        try:
+          then()
+        except OSError as error:  # The checkpoint is whole all the same.
+          logging.warning('what an older checkpoint needed stays: %s', error)
       self.seconds = time.monotonic() - begin
     if self._workers.count > 1:
       finish()  # All of them at the same place in the run.

@@ -345,9 +345,10 @@ def _loop(
     checkpoints.settle()
   if not update.count and stopped is None:
     logging.warning(
-        'the run ended without an update: its %d env steps are spent before '
-        'replay holds a batch (and train.prefill_env_steps are over)',
-        tally.env_steps)
+        'the run ended without an update after %d env steps: '
+        'train.replayed_steps_per_env_step is too low for one, or they were '
+        'spent before replay held a batch and train.prefill_env_steps were '
+        'over; raise STEPS or that ratio', tally.env_steps)
   for logger in loggers:
     logger.close()
   return {

@@ -88,9 +88,11 @@ def test_loop(run):
 
 def test_checkpoint(run):
   result = run('checkpoint', *SPACES, '--capacity=64')
-  assert 0 < result['seconds'] <= result['seconds_until_whole']
-  assert result['share_of_time'] == pytest.approx(
-      result['seconds'] / (result['seconds'] + result['save_every_seconds']))
+  assert 0 < result['seconds']
+  # Saves begin at most twice as often as save_every_seconds says.
+  every = result['save_every_seconds']
+  assert result['seconds'] / every <= result['share_of_time']
+  assert result['share_of_time'] <= 2 * result['seconds'] / every
   assert result['checkpoint_bytes'] > 64 * (16 * 4 + 32)  # The latents.
 
 

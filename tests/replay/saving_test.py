@@ -16,6 +16,8 @@ from dv3 import errors
 from dv3 import registry
 from dv3 import types
 from dv3.replay import replay as replay_lib
+from dv3.replay import snapshot as snapshot_lib
+from dv3.replay import storage
 
 SAMPLERS = ['uniform', 'recency', 'prioritized', 'curious']
 
@@ -378,3 +380,38 @@ def test_folders_that_cannot_be_made(tmp_path):
     filled(tmp_path)
   with pytest.raises(errors.UserError, match=f'to {tmp_path}/replay/a: '):
     make().save(tmp_path / 'replay' / 'a')
+
+
+def test_a_chunk_that_was_full_at_a_save_is_written_once(tmp_path, monkeypatch):
+  # Written again, it would be a file that the checkpoint's thread may delete.
+  written = []
+  write = storage.write_chunk
+  def record(path, entries):
+    written.append(path.name)
+    return write(path, entries)
+  monkeypatch.setattr(storage, 'write_chunk', record)
+  replay = make(directory=tmp_path / 'replay', chunk_steps=8, capacity=400)
+  rng, workers = np.random.default_rng(0), np.arange(replay.workers)
+  for number in range(20):
+    replay.add(random_steps(rng, len(workers)), workers)
+    if number == 7:
+      replay.save(tmp_path / 'checkpoint')
+      assert len(written) == len(workers)
+  replay.save(tmp_path / 'later')
+  assert len(written) == len(set(written)) == 2 * len(workers)
+
+
+def test_copies_for_a_snapshot_wait_for_the_writer(tmp_path):
+  one = lambda slot: {'latents': {f'{slot}/x': np.full(100, slot, np.uint8)}}
+  snapshot = snapshot_lib.Snapshot(
+      '{}', {}, {slot: one(slot) for slot in range(4)}, most_bytes=150)
+  thread = threading.Thread(target=snapshot.protect, args=([3, 2, 1],))
+  thread.start()
+  thread.join(0.5)
+  assert thread.is_alive()  # Two copies are more than it may have.
+  snapshot.write(tmp_path)
+  thread.join(30)
+  assert not thread.is_alive()
+  with np.load(tmp_path / 'latents.npz') as file:
+    assert {name: int(file[name][0]) for name in file.files} == {
+        f'{slot}/x': slot for slot in range(4)}
