@@ -42,7 +42,7 @@ venv:
 
 # Beside the locked requirements, whatever the task files can need. Not locked:
 # docs/environments.md says with which versions it was run.
-venv-suites:
+venv-suites: venv
 	test -x $(SUITES)/bin/python || $(PYTHON) -m venv $(SUITES)
 	$(SUITES)/bin/python -m pip install --quiet --require-hashes \
 	    --requirement=$(LOCK)

@@ -176,8 +176,12 @@ def test_base(form):
       assert decay * rate == pytest.approx(1e-6, rel=1e-3)
 
 
-@pytest.mark.parametrize('form', list(FORMS)[:3])
-@pytest.mark.parametrize('task', sorted({task for task, _ in TASKS}))
+PUBLISHED = sorted({  # Not every task has been published of every form.
+    (form, task) for (task, _), row in TASKS.items()
+    for form, value in zip(FORMS, row, strict=False) if value is not None})
+
+
+@pytest.mark.parametrize('form, task', PUBLISHED)
 def test_task(form, task):
   found = values(*FORMS[form], f'task/{task}.gin')
   column = list(FORMS).index(form)

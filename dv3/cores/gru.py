@@ -32,9 +32,9 @@ class GRUCore(categorical.CategoricalCore):
 
     x = Hidden([stoch, a / max(1, |a|)])
     reset, candidate, update = thirds of LayerNorm([deter, x] W)
-    deter' = u tanh(sigmoid(reset) candidate) + (1 - u) deter,
+    deter' = u tanh(sigmoid(reset) candidate) + (1 - u) deter,  [B, D]
              u = sigmoid(update - 1)
-    prior logits = Linear(Hidden(deter')),
+    prior logits = Linear(Hidden(deter')),                    [B, S, C]
     posterior logits = Linear(Hidden([deter', tokens]))
 
   The norm in the cell covers all three gates together. Resets set the state to

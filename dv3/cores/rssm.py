@@ -29,9 +29,9 @@ class RSSM(categorical.CategoricalCore):
     x0, x1, x2 = Hidden(deter), Hidden(stoch), Hidden(a / max(1, |a|))
     h = act(norm(BlockLinear(each block: [deter piece, x0, x1, x2])))
     reset, candidate, update = BlockLinear(h), cut inside each block
-    deter' = u tanh(sigmoid(reset) candidate) + (1 - u) deter,
+    deter' = u tanh(sigmoid(reset) candidate) + (1 - u) deter,  [B, D]
              u = sigmoid(update - 1)
-    prior logits = Linear(MLP(deter')),
+    prior logits = Linear(MLP(deter')),                       [B, S, C]
     posterior logits = Linear(MLP([deter', tokens]))
 
   Resets set deter, stoch and the previous action to zeros. The action's

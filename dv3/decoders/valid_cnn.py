@@ -21,7 +21,7 @@ class ValidCNNDecoder(keras.layers.Layer, interfaces.Decoder):
 
     x = Linear(features) as [1, 1, 32 depth]
     each stage but the last: x = act(norm(upconv(x)))
-    image / 255 - 0.5 ~ N(upconv(x), 1)
+    image / 255 - 0.5 ~ N(upconv(x), 1)                       [..., y, x, ch]
 
   The published kernels 5 5 6 6 lead from one pixel to 64. For other sizes
   there are as many stages as needed, with kernels of 5 and then 6 pixels; what

@@ -25,7 +25,13 @@ def make(
   """
   pyglet = extras.load('pyglet', 'env.miniworld', 'miniworld')
   pyglet.options['headless'] = True  # Read when miniworld is imported.
-  extras.load('miniworld', 'env.miniworld', 'miniworld')
+  try:
+    extras.load('miniworld', 'env.miniworld', 'miniworld')
+  except errors.UserError as error:
+    if 'EGL' not in str(error):
+      raise
+    raise errors.UserError(
+        f'{error}; its pictures need apt-get install libegl1') from error
   if id not in gymnasium.registry:
     names = [x for x in gymnasium.registry if x.startswith('MiniWorld')]
     raise errors.UserError(

@@ -16,9 +16,9 @@ class ReplayCriticLoss(tf.Module, interfaces.Loss):
     critic_replay[t] = (1 - is_last[t]) (-log p(returns[t])
                                          - slow_scale log p(slow mean[t]))
 
-  for t = 0 .. T - 2. The bootstrap at each step is the imagined return of
-  that state. The gradient flows into the world model. Its scale (0.3 in the
-  2025 form) belongs to the balancer.
+  for t = 0 .. T - 2: [B, T - 1]. The bootstrap at each step is the imagined
+  return of that state. The gradient flows into the world model. Its scale (0.3
+  in the 2025 form) belongs to the balancer.
 
   Args:
     slow_scale: weight of the pull towards the slow critic's mean.

@@ -12,7 +12,7 @@ class PercentileNormalizer(running.RunningNormalizer):
 
     low  <- (1 - rate) low  + rate percentile(values, low)
     high <- (1 - rate) high + rate percentile(values, high)
-    offset = low,    scale = max(limit, high - low)
+    offset = low,    scale = max(limit, high - low)             [] each
 
   The percentiles are those of the whole batch, gathered from all replicas,
   with linear interpolation between neighbours. They are taken in before they

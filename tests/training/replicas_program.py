@@ -18,12 +18,17 @@ from dv3.training import distribution
 from dv3.training import step
 
 UPDATES = 20
+# Those of the 2025 form, and one whose statistics span the replicas.
+LOSSES = (
+    'kl', 'reconstruction', 'reward', 'continue', 'actor_reinforce',
+    'critic_imagined', 'critic_replay', 'redundancy')
 
 
 def train(strategy, dtype):
   """Returns ({name: value after the updates}, [losses], all equal)."""
   with strategy.scope():
-    agent = small_agent.make(dtype)
+    agent = small_agent.make(dtype, losses=tuple(
+        registry.get('loss', name) for name in LOSSES))
     agent.build()
     rng = np.random.default_rng(0)
     for variable in agent.variables:
