@@ -14,8 +14,9 @@ class TargetCriticLoss(tf.Module, interfaces.Loss):
     critic = -mean over t < H of sg(weight[t]) log p(sg(V[t]) | state[t])
 
   one number for each start, [B, T]. V are lambda-targets
-  (`losses.lambda_target`) that bootstrap from the slow critic, a hard copy every
-  100 updates in the 2021 form (`Agent.slow_rate = 1.0`, `Agent.slow_every = 100`).
+  (`losses.lambda_target`) that bootstrap from the slow critic, a hard copy
+  every 100 updates in the 2021 form (`Agent.slow_rate = 1.0`,
+  `Agent.slow_every = 100`).
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 4 and 5; danijar/dreamerv2
     0216d33, `critic_loss`.
