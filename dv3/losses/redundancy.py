@@ -13,7 +13,7 @@ from dv3.normalizers import statistics
 class RedundancyLoss(tf.Module, interfaces.Loss):
   """Correlates a projection of the features with the encoder's tokens.
 
-    y = Linear(features),  C[i, j] = correlation of y[i] and sg(tokens[j])
+    y = features W,  C[i, j] = correlation of y[i] and sg(tokens[j])
     redundancy = sum over i of (1 - C[i, i])^2
                  + share sum over i != j of C[i, j]^2
 
@@ -43,8 +43,9 @@ class RedundancyLoss(tf.Module, interfaces.Loss):
     self.projection = None
 
   def build(self, parts):
+    # A bias would be lost in standardizing, and its gradient be mere rounding.
     self.projection = linear.Linear(
-        parts['encoder'].token_size, name='projection')
+        parts['encoder'].token_size, use_bias=False, name='projection')
     self.projection.build([None, sum(parts['core'].feature_spec.values())])
 
   def __call__(self, context):

@@ -35,10 +35,9 @@ def test_is_barlow_twins_of_projection_and_tokens():
   tokens = rng.normal(3.0, 2.0, (BATCH, LENGTH, SIZE)).astype(np.float32)
   features = rng.normal(size=(BATCH, LENGTH, FEATURES)).astype(np.float32)
   loss = make()
-  kernel, bias = (x.numpy() for x in loss.trainable_variables)
-  kernel, bias = (kernel, bias) if kernel.ndim == 2 else (bias, kernel)
+  kernel, = (x.numpy() for x in loss.trainable_variables)
   values, metrics = loss(context(tf.constant(tokens), tf.constant(features)))
-  x = features.reshape(-1, FEATURES) @ kernel + bias
+  x = features.reshape(-1, FEATURES) @ kernel
   correlation = np.corrcoef(x, tokens.reshape(-1, SIZE), rowvar=False)[
       :SIZE, SIZE:]
   expected = sum(
@@ -59,7 +58,7 @@ def test_trains_projection_and_features_but_not_tokens():
   with tf.GradientTape() as tape:
     tape.watch([tokens, features])
     value = tf.reduce_mean(loss(context(tokens, features))[0]['redundancy'])
-  kernel = next(x for x in loss.trainable_variables if x.shape.rank == 2)
+  kernel, = loss.trainable_variables
   to_tokens, to_features, to_kernel = tape.gradient(
       value, [tokens, features, kernel])
   assert to_tokens is None
