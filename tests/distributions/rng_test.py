@@ -20,9 +20,13 @@ def test_shards_draw_what_the_whole_batch_draws(shape):
 
 def test_shards_agree_after_examples_became_rows():
   rng = rng_lib.Rng(7).at(1)
-  whole = rng.rows(5).normal([20, 3])
-  second = rng.starting(2).rows(5).normal([10, 3])
-  np.testing.assert_array_equal(whole[10:], second)
+  shard = rng.starting(2).rows(5)
+  np.testing.assert_array_equal(
+      rng.rows(5).uniform([20, 3])[10:], shard.uniform([10, 3]))
+  # The last numbers of an array, which fill no vector register, are computed
+  # by other instructions on some processors: one unit in the last place.
+  np.testing.assert_allclose(
+      rng.rows(5).normal([20, 3])[10:], shard.normal([10, 3]), rtol=3e-7)
 
 
 @pytest.mark.parametrize('jit', [False, True])
