@@ -37,6 +37,9 @@ def live(replay, seed, rounds):
           batch['stepid'], random_latents(rng, batch['stepid'].shape))
       replay.update_sampler(
           batch['item'], {'loss': rng.normal(size=batch['stepid'].shape)})
+  if replay.writer is not None:
+    # Two replays of one folder would write the same files at the same time.
+    replay.writer.settle(replay.chunks)
   return batches
 
 
@@ -353,6 +356,7 @@ def test_full_disk_while_a_chunk_is_written(tmp_path):
         'free space'):
       live(replay, 1, 40)
       replay.save(tmp_path / 'second')
+    replay.writer.settle(replay.chunks)  # Others may be under way.
   assert not list((tmp_path / 'replay').glob('writing*'))
   assert files(tmp_path)[:len(before)] == before
   check_everything(load(tmp_path), expected)
