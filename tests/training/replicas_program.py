@@ -60,12 +60,13 @@ def train(strategy, dtype):
 def compare(one, other):
   """Returns what differs between two results of `train`, largest first."""
   (values, history, _), (others, histories, equal) = one, other
+  apart = {
+      k: float(np.max(np.abs(values[k] - others[k]) / (
+          np.abs(values[k]).max() + 1e-6))) for k in values if values[k].size}
   return {
       'replicas_equal': equal,
-      'variables': max(
-          float(np.max(np.abs(values[k] - others[k]) / (
-              np.abs(values[k]).max() + 1e-6)))
-          for k in values if values[k].size),
+      'variables': max(x for k, x in apart.items() if 'moment' not in k),
+      'moments': max(x for k, x in apart.items() if 'moment' in k),
       'losses': max(
           abs(a[k] - b[k]) / (abs(a[k]) + 1e-3)
           for a, b in zip(history, histories, strict=True) for k in a),
