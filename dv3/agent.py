@@ -312,7 +312,8 @@ class Agent(tf.Module):
         **keep({
             'reward': reward, 'continuation': continuation, 'weight': weight,
             'value': value, 'slow_value': slow_value, 'returns': returns}),
-        discount=discount, critic=critic)
+        discount=discount, critic=critic,
+        actor=None if self.imagination_gradient else self.actor(features))
 
   def _continuation(self, context, features):
     """Returns the probability to continue at imagined states [N, H + 1]."""

@@ -199,12 +199,13 @@ class RSSM(categorical.CategoricalCore):
     x = linear.block_matmul(compute, weights.hidden_block)
     x += tf.matmul(shared, weights.hidden_shared) + action
     x = self.act(self.hidden_norm(x))
-    x = linear.block_matmul(x, weights.gates)
-    x += tf.cast(self.gates.bias, self._dtype)
-    x = tf.cast(x, tf.float32)
-    x = tf.reshape(x, [-1, self.blocks, 3, self.deter // self.blocks])
-    reset, candidate, update = (
-        tf.reshape(part, [-1, self.deter]) for part in tf.unstack(x, axis=2))
+    # Block by block, [G, B, D / G], up to the new state: XLA vectorises none of
+    # the exponentials where it can fuse them with a transposition.
+    x = tf.matmul(linear.to_blocks(x, self.blocks), weights.gates)
+    x += tf.reshape(
+        tf.cast(self.gates.bias, self._dtype), [self.blocks, 1, -1])
+    reset, candidate, update = tf.split(tf.cast(x, tf.float32), 3, -1)
     update = tf.sigmoid(update - 1.0)
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
-    return update * candidate + (1.0 - update) * deter
+    deter = linear.to_blocks(deter, self.blocks)
+    return linear.from_blocks(update * candidate + (1.0 - update) * deter)

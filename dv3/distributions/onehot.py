@@ -51,8 +51,12 @@ class OneHot(base.Distribution):
     shape = linear.dynamic_shape(self.probs)
     uniform = rng.uniform(shape[:-1])
     below = cumulative < (uniform * cumulative[..., -1])[..., None]
-    index = tf.reduce_sum(tf.cast(below[..., :-1], tf.int32), -1)
-    return tf.one_hot(index, shape[-1], dtype=tf.float32)
+    # The class is the first whose sum is not below. As sums do not fall, its
+    # one-hot vector is a difference; the last sum is not compared.
+    below = tf.cast(below[..., :-1], tf.float32)
+    rest = [[0, 0]] * (below.shape.rank - 1)
+    return tf.pad(below, [*rest, [1, 0]], constant_values=1.0) - tf.pad(
+        below, [*rest, [0, 1]])
 
   def straight_through(self, sample):
     """Returns `sample` with the gradient of the mixed probabilities.

@@ -1,5 +1,7 @@
 """The two-hot distribution over symexp-spaced bins."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -53,32 +55,39 @@ class TwoHot(base.Distribution):
         tf.one_hot(low, count) * weight_low[..., None]
         + tf.one_hot(high, count) * weight_high[..., None])
 
+  @functools.cached_property
+  def _exponentials(self):
+    """The largest logit [...], exp(logits - largest) [..., M], their sum."""
+    largest = tf.stop_gradient(tf.reduce_max(self.logits, -1))
+    values = tf.exp(self.logits - largest[..., None])
+    return largest, values, tf.reduce_sum(values, -1)
+
   def _log_prob(self, value):
     value = tf.broadcast_to(
         tf.cast(value, tf.float32), tf.shape(self.logits)[:-1])
-    target = tf.stop_gradient(self.encode(value))
-    return tf.reduce_sum(target * self.logits, -1) - tf.reduce_logsumexp(
-        self.logits, -1)
+    largest, _, total = self._exponentials
+    stop = tf.stop_gradient
+    return _cross_entropy(
+        self.logits, stop(largest + tf.math.log(total)),
+        *map(stop, self._neighbours(value)))
 
   def _mean(self):
-    probs = tf.nn.softmax(self.logits)
+    _, values, total = self._exponentials
     half = len(self.bins) // 2
     # Pairs first: a plain sum over 255 equal probabilities gives 1, not 0.
-    pairs = probs[..., -half:] - probs[..., :half][..., ::-1]
-    return tf.linalg.matvec(pairs, tf.constant(self.bins[-half:]))
+    pairs = values[..., -half:] - values[..., :half][..., ::-1]
+    return tf.linalg.matvec(pairs, tf.constant(self.bins[-half:])) / total
 
   def _mode(self):
     return self._mean()
 
   def _neighbours(self, target):
     """Returns bin indices and weights of a target: low, high, each [...]."""
-    flat = tf.reshape(target, [-1])
-    below = tf.reshape(tf.searchsorted(
-        tf.constant(self.bins), flat, side='right'), tf.shape(target))
+    bins = tf.constant(self.bins)
+    below = _count_below(bins, target)
     last = len(self.bins) - 1
     low = tf.clip_by_value(below - 1, 0, last)
     high = tf.clip_by_value(below, 0, last)
-    bins = tf.constant(self.bins)
     distance_low = tf.abs(tf.gather(bins, low) - target)
     distance_high = tf.abs(tf.gather(bins, high) - target)
     outside = low == high
@@ -88,6 +97,47 @@ class TwoHot(base.Distribution):
     total = tf.where(
         tf.math.is_finite(target), distance_low + distance_high, np.nan)
     return low, high, distance_high / total, distance_low / total
+
+
+@tf.custom_gradient
+def _cross_entropy(logits, logsumexp, low, high, weight_low, weight_high):
+  """Returns weight_low logits[low] + weight_high logits[high] - logsumexp.
+
+  For logits [..., M] and the rest [...]. Reads two of the M logits, and its
+  gradient, (two-hot - softmax), is made in one pass.
+  """
+  count = logits.shape[-1]
+  def gradient(dy):
+    bins = tf.range(count)
+    hot = lambda index, weight: tf.where(
+        bins == index[..., None], weight[..., None], 0.0)
+    # Weights of a target beyond the end bins are halves of the same bin.
+    target = hot(low, weight_low) + hot(high, weight_high)
+    softmax = tf.exp(logits - logsumexp[..., None])
+    return dy[..., None] * (target - softmax), None, None, None, None, None
+  flat = tf.reshape(logits, [-1])
+  start = tf.reshape(
+      tf.range(0, tf.size(flat), count), tf.shape(low))
+  pick = lambda index: tf.gather(flat, start + index)
+  result = weight_low * pick(low) + weight_high * pick(high) - logsumexp
+  return result, gradient
+
+
+def _count_below(bins, target):
+  """Returns how many of the ascending bins [M] are at most target [...].
+
+  By bisection in about log2(M) rounds: `tf.searchsorted` compares with every
+  bin under XLA.
+  """
+  count = tf.zeros_like(target, tf.int32)
+  size = 1 << (bins.shape[0].bit_length() - 1)
+  while size:
+    further = count + size
+    here = (further <= bins.shape[0]) & (
+        tf.gather(bins, tf.minimum(further, bins.shape[0]) - 1) <= target)
+    count = tf.where(here, further, count)
+    size //= 2
+  return count
 
 
 class SymlogTwoHot(TwoHot):

@@ -3,7 +3,6 @@
 import tf_keras as keras
 
 from dv3 import interfaces
-from dv3.nets import inputs
 from dv3.nets import linear
 from dv3.nets import mlp
 
@@ -11,7 +10,7 @@ from dv3.nets import mlp
 class MLPHead(keras.layers.Layer, interfaces.Head):
   """A perceptron, and output layers that subclasses add with `output`.
 
-    {name: [..., F]} -> concat -> MLP -> [..., units] -> outputs
+    {name: [..., F]} -> MLP of all -> [..., units] -> outputs
 
   Args:
     feature_spec: {name: size} of the core's features.
@@ -55,4 +54,4 @@ class MLPHead(keras.layers.Layer, interfaces.Head):
 
   def hidden(self, features):
     """Returns the perceptron's result [..., U] for {name: [..., F]}."""
-    return self.mlp(inputs.concat_features(features))
+    return self.mlp(list(features.values()))

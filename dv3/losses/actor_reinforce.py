@@ -60,10 +60,14 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
     advantage = (imagined.returns - imagined.value[:, :-1]) / scale
     offset, spread = self.advantage_normalizer.update(stop(advantage))
     centred = (advantage - offset) / spread
-    features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
-    dist = context.parts['actor'](features)
-    log_prob = dist.log_prob(stop(imagined.action[:, :-1]))
-    entropy = dist.entropy()
+    if imagined.actor is None:
+      features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
+      dist = context.parts['actor'](features)
+      log_prob = dist.log_prob(stop(imagined.action[:, :-1]))
+      entropy = dist.entropy()
+    else:
+      log_prob = imagined.actor.log_prob(stop(imagined.action))[:, :-1]
+      entropy = imagined.actor.entropy()[:, :-1]
     loss = stop(imagined.weight[:, :-1]) * -(
         log_prob * stop(centred) + self.entropy_scale * entropy)
     return {'actor': context.per_start(loss)}, metrics(

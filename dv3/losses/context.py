@@ -10,8 +10,8 @@ import tensorflow as tf
 class Imagined(NamedTuple):
   """Dreamed trajectories of N = B * T starts, row b * T + t.
 
-  Everything but `critic` has stopped gradients unless the agent imagines with
-  gradients.
+  Everything but `critic` and `actor` has stopped gradients unless the agent
+  imagines with gradients.
 
   Attributes:
     features: {name: [N, H + 1, F]}; index 0 is the start.
@@ -26,6 +26,9 @@ class Imagined(NamedTuple):
     critic: the critic's Distribution [N, H + 1] with gradients to the critic
       alone, from the pass that made `value`, so that its loss need not make
       another one; None where there was no such pass.
+    actor: the actor's Distribution [N, H + 1] with gradients to the actor
+      alone. One of the last state too, so that no loss copies the features of
+      all others; None where imagination carries gradients.
   """
 
   features: dict[str, tf.Tensor]
@@ -38,6 +41,7 @@ class Imagined(NamedTuple):
   slow_value: tf.Tensor
   returns: tf.Tensor
   critic: Any = None
+  actor: Any = None
 
 
 class Context(NamedTuple):

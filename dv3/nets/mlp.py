@@ -93,7 +93,10 @@ class MLP(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
-    x = tf.cast(x, self.compute_dtype)
+    if isinstance(x, (list, tuple)):
+      x = list(x) if self.hidden else tf.concat(list(x), -1)
+    if not isinstance(x, list):
+      x = tf.cast(x, self.compute_dtype)
     for layer in self.hidden:
       x = layer(x)
     return x
