@@ -60,6 +60,21 @@ class Outputs(NamedTuple):
   per_step: tf.Tensor
 
 
+class Convolved(NamedTuple):
+  """A loss that was computed apart from the others; see `Agent.loss`.
+
+  Attributes:
+    loss: [B, T] float32.
+    mean: scalar, its mean.
+    slopes: gradients of the mean with respect to the features, in their order,
+      [B, T, F] each.
+  """
+
+  loss: tf.Tensor
+  mean: tf.Tensor
+  slopes: list[tf.Tensor]
+
+
 @gin.register(
     'Agent', module='dv3', denylist=['obs_spec', 'action_spec'])
 class Agent(tf.Module):
@@ -237,17 +252,35 @@ class Agent(tf.Module):
     entries = {f'latent/{name}': value for name, value in entries.items()}
     return self.codec.decode(action), entries, PolicyState(latent, action)
 
-  def observe(self, batch, rng) -> losses_lib.Context:
-    """Filters a batch; see `loss` for its entries."""
-    obs = {key: batch[key] for key, _ in self.obs_spec}
-    prev_action = self.codec.encode({
-        key: batch['prev_' + key] for key in self.codec.specs})
-    tokens = self.encoder(obs)
+  def encode(self, batch):
+    """Returns the tokens [B, T, E] of a batch; see `loss` for its entries."""
+    return self.encoder({key: batch[key] for key, _ in self.obs_spec})
+
+  def observe(self, batch, rng, tokens=None) -> losses_lib.Context:
+    """Filters a batch; see `loss` for its entries.
+
+    Args:
+      batch: see `loss`.
+      rng: key of this update.
+      tokens: what `encode(batch)` returns, if it is known.
+    """
+    if tokens is None:
+      tokens = self.encode(batch)
     latents, _ = self.core.observe(
-        tokens, prev_action, batch['is_first'], self._start(batch),
-        rng.fold('observe'))
+        tokens, self._prev_action(batch), batch['is_first'],
+        self._start(batch), rng.fold('observe'))
+    return self.context(batch, tokens, latents)
+
+  def _prev_action(self, batch):
+    """Returns the encoded actions before each step, [B, T, A] float32."""
+    return self.codec.encode({
+        key: batch['prev_' + key] for key in self.codec.specs})
+
+  def context(self, batch, tokens, latents) -> losses_lib.Context:
+    """Returns what losses see of a filtered batch, without a dream."""
     return losses_lib.Context(
-        obs=obs, prev_action=prev_action,
+        obs={key: batch[key] for key, _ in self.obs_spec},
+        prev_action=self._prev_action(batch),
         reward=tf.cast(batch['reward'], tf.float32),
         is_first=batch['is_first'], is_last=batch['is_last'],
         is_terminal=batch['is_terminal'], tokens=tokens, latents=latents,
@@ -325,7 +358,7 @@ class Agent(tf.Module):
       result = tf.concat([tf.reshape(first, [-1, 1]), result[:, 1:]], 1)
     return result
 
-  def loss(self, batch, rng):
+  def loss(self, batch, rng, *, tokens=None, convolved=None):
     """Computes the training loss of one batch.
 
     Args:
@@ -333,19 +366,29 @@ class Agent(tf.Module):
         'prev_action/<k>'), 'reward', 'is_first', 'is_last', 'is_terminal', and
         optionally 'latent/<name>' [B, ...], the latent before the first step.
       rng: key of this update.
+      tokens: what `encode(batch)` returns, if it is known.
+      convolved: {name: `Convolved`} of `convolutional_losses`, if they are
+        known; None computes them here.
 
     Returns:
       (total scalar float32, Outputs).
     """
-    context = self.observe(batch, rng)
+    context = self.observe(batch, rng, tokens)
     losses, metrics = {}, {}
-    self._collect('model', context, losses, metrics)
+    apart = [] if convolved is None else self._convolving()
+    self._collect('model', context, losses, metrics, apart)
+    model = [*losses.values(), *(x.loss for x in (convolved or {}).values())]
     # Not add_n, whose order of summation depends on which input's memory is
     # free first: priorities, and with them a resumed run, would differ.
-    per_step = tf.reduce_sum(tf.stack(list(losses.values())), 0)
+    per_step = tf.reduce_sum(tf.stack(model), 0)
     if any(loss.PHASE == 'behavior' for loss in self.losses):
       self._behave(context, rng, losses, metrics)
     means = {name: tf.reduce_mean(x) for name, x in losses.items()}
+    for name, value in (convolved or {}).items():
+      means[name] = value.mean + tf.add_n([
+          tf.reduce_sum(slope * (x - tf.stop_gradient(x)))
+          for x, slope in zip(
+              context.features.values(), value.slopes, strict=True)])
     total, weighing = self.balancer(means)
     metrics.update(weighing)
     entries = self.core.replay_entry(context.latents)
@@ -354,6 +397,28 @@ class Agent(tf.Module):
         entries={f'latent/{k}': tf.stop_gradient(x) if x.dtype.is_floating
                  else x for k, x in entries.items()},
         per_step=tf.stop_gradient(per_step))
+
+  def convolutional_losses(self, context):
+    """Computes the losses that run convolutions, alone.
+
+    Where XLA compiles the rest, they stay outside: see `training.mixed`.
+
+    Args:
+      context: a `losses.Context`, without a dream.
+
+    Returns:
+      ({name: [B, T] float32}, {metric: scalar}).
+    """
+    losses, metrics = {}, {}
+    others = [x for x in self.losses if x not in self._convolving()]
+    self._collect('model', context, losses, metrics, others)
+    return losses, metrics
+
+  def _convolving(self):
+    """Returns the losses that run convolutions."""
+    return [
+        loss for loss in self.losses
+        if loss.PHASE == 'model' and loss.convolves(self.parts)]
 
   def _behave(self, context, rng, losses, metrics):
     """Dreams, and adds the losses on dreams."""
@@ -383,10 +448,10 @@ class Agent(tf.Module):
           linear_part - tf.stop_gradient(linear_part))
     losses.update(values)
 
-  def _collect(self, phase, context, losses, metrics):
+  def _collect(self, phase, context, losses, metrics, without=()):
     """Adds the losses of a phase, checking names and shapes."""
     for loss in self.losses:
-      if loss.PHASE != phase:
+      if loss.PHASE != phase or loss in without:
         continue
       values, extra = loss(context)
       for name, value in values.items():

@@ -211,6 +211,16 @@ class Loss(Component):
     del parts
     return self.NAMES
 
+  def convolves(self, parts) -> bool:
+    """Whether it runs convolutions over images, by its decoder say.
+
+    On a CPU such a loss of the model phase is computed outside of what XLA
+    compiles. It is [B, T] then, sees a context without a dream, and has
+    gradients for its variables, the parts' and the features alone.
+    """
+    del parts
+    return False
+
   @required
   def __call__(self, context):
     """Returns ({name: [B, T'] float32}, {metric: scalar})."""

@@ -11,6 +11,7 @@ from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import convolution
+from dv3.nets import fusion
 from dv3.nets import images
 from dv3.nets import inputs
 from dv3.nets import linear
@@ -112,11 +113,17 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
   def call(self, features):
     x, lead = self._start(features)
     for layer, norm in zip(self.convs, self.norms, strict=True):
-      x = self.act(norm(layer(x)))
-    x = self.output_conv(x)
-    x = tf.sigmoid(tf.cast(images.crop(
-        x, self.obs_spec[0][1].shape[:2]), tf.float32))
+      x = convolution.stage(x, layer, norm, self.act)
+    x = self._picture(x)
     return images.split(x, self.obs_spec, lead, distributions.Image)
+
+  def _picture(self, x):
+    """Returns the image in (0, 1) of the largest map."""
+    output, size = self.output_conv, self.obs_spec[0][1].shape[:2]
+    return fusion.fused(
+        lambda y, *biases: tf.sigmoid(tf.cast(
+            images.crop(output.finish(y, *biases), size), tf.float32)),
+        output.product(x), *output.biases)
 
   def _start(self, features):
     """Returns the start map [N, y, x, ch] and the leading axes."""

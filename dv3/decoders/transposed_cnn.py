@@ -10,6 +10,7 @@ from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import convolution
+from dv3.nets import fusion
 from dv3.nets import images
 from dv3.nets import inputs
 from dv3.nets import linear
@@ -90,8 +91,11 @@ class TransposedCNNDecoder(keras.layers.Layer, interfaces.Decoder):
     joint = inputs.concat_features(features)
     x = tf.reshape(self.start(joint), [-1, *self.smallest])
     for layer, norm in zip(self.convs, self.norms, strict=True):
-      x = self.act(norm(layer(x)))
-    x = tf.cast(self.output_conv(x), tf.float32) + 0.5
-    x = images.crop(x, self.obs_spec[0][1].shape[:2])
+      x = convolution.stage(x, layer, norm, self.act)
+    output, size = self.output_conv, self.obs_spec[0][1].shape[:2]
+    x = fusion.fused(
+        lambda y, *biases: 0.5 + tf.cast(
+            images.crop(output.finish(y, *biases), size), tf.float32),
+        output.product(x), *output.biases)
     lead = linear.dynamic_shape(joint)[:-1]
     return images.split(x, self.obs_spec, lead, distributions.Image)

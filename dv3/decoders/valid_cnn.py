@@ -8,6 +8,7 @@ from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import convolution
+from dv3.nets import fusion
 from dv3.nets import images
 from dv3.nets import inputs
 from dv3.nets import linear
@@ -84,8 +85,11 @@ class ValidCNNDecoder(keras.layers.Layer, interfaces.Decoder):
     joint = inputs.concat_features(features)
     x = tf.reshape(self.start(joint), [-1, 1, 1, self.start.units])
     for layer, norm in zip(self.convs, self.norms, strict=True):
-      x = self.act(norm(layer(x)))
-    x = tf.cast(self.output_conv(x), tf.float32)
-    x = images.crop(x, self.size)
+      x = convolution.stage(x, layer, norm, self.act)
+    output = self.output_conv
+    x = fusion.fused(
+        lambda y, *biases: tf.cast(
+            images.crop(output.finish(y, *biases), self.size), tf.float32),
+        output.product(x), *output.biases)
     lead = linear.dynamic_shape(joint)[:-1]
     return images.split(x, self.obs_spec, lead, distributions.UnitNormalImage)

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from dv3.distributions import base
+from dv3.nets import fusion
 from dv3.nets import linear
 from dv3.nets import symlog as symlog_lib
 
@@ -37,10 +38,14 @@ class SquaredError(base.Distribution):
         'SquaredError')
 
   def _log_prob(self, value):
+    return fusion.fused(self._log_likelihood, self.loc, value)
+
+  def _log_likelihood(self, mean, value):
+    """Returns the log-likelihood of a value as a function of the mean."""
     value = tf.cast(value, tf.float32)
     if self.symlog:
       value = symlog_lib.symlog(value)
-    error = tf.square(self.loc - tf.stop_gradient(value))
+    error = tf.square(mean - tf.stop_gradient(value))
     if self.tolerance:
       error = tf.where(error < self.tolerance, 0.0, error)
     return -tf.reduce_sum(error, self._axes)
@@ -67,8 +72,8 @@ class Image(SquaredError):
   def __init__(self, mean, event_rank: int = 3):
     super().__init__(mean, event_rank)
 
-  def _log_prob(self, value):
-    return super()._log_prob(tf.cast(value, tf.float32) / 255.0)
+  def _log_likelihood(self, mean, value):
+    return super()._log_likelihood(mean, tf.cast(value, tf.float32) / 255.0)
 
 
 class UnitNormal(base.Distribution):
@@ -92,7 +97,11 @@ class UnitNormal(base.Distribution):
         'UnitNormal')
 
   def _log_prob(self, value):
-    error = tf.square(self.loc - tf.cast(value, tf.float32))
+    return fusion.fused(self._log_likelihood, self.loc, value)
+
+  def _log_likelihood(self, mean, value):
+    """Returns the log-likelihood of a value as a function of the mean."""
+    error = tf.square(mean - tf.cast(value, tf.float32))
     return tf.reduce_sum(
         -0.5 * error - 0.5 * math.log(2 * math.pi), self._axes)
 
@@ -118,8 +127,9 @@ class UnitNormalImage(UnitNormal):
   def __init__(self, mean, event_rank: int = 3):
     super().__init__(mean, event_rank)
 
-  def _log_prob(self, value):
-    return super()._log_prob(tf.cast(value, tf.float32) / 255.0 - 0.5)
+  def _log_likelihood(self, mean, value):
+    return super()._log_likelihood(
+        mean, tf.cast(value, tf.float32) / 255.0 - 0.5)
 
   def prediction(self):
     """Returns the mean image in [0, 1]."""

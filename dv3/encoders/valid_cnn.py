@@ -9,6 +9,7 @@ from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import convolution
+from dv3.nets import fusion
 from dv3.nets import images
 from dv3.nets import mlp
 from dv3.nets import norms
@@ -69,7 +70,7 @@ class ValidCNNEncoder(keras.layers.Layer, interfaces.Encoder):
 
   def call(self, obs):
     x, lead = images.join(obs, self.obs_spec)
-    x = tf.cast(x, self.compute_dtype) / 255 - 0.5
+    x = fusion.fused(lambda x: tf.cast(x, self.compute_dtype) / 255 - 0.5, x)
     for conv, norm in zip(self.convs, self.norms, strict=True):
-      x = self.act(norm(conv(x)))
+      x = convolution.stage(x, conv, norm, self.act)
     return tf.reshape(x, [*lead, self.token_size])

@@ -18,6 +18,11 @@ class ReconstructionLoss(tf.Module, interfaces.Loss):
   def names(self, parts):
     return tuple(f'reconstruction/{key}' for key in parts['decoder'].keys)
 
+  def convolves(self, parts):
+    # [rows, columns, in, out]: a kernel of a convolution.
+    return any(
+        v.shape.rank == 4 for v in parts['decoder'].trainable_variables)
+
   def __call__(self, context):
     predictions = context.parts['decoder'](context.features)
     return {

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dv3 import errors
+from dv3.nets import fusion
 from dv3.nets import initializers
 from dv3.nets import linear
 
@@ -70,6 +71,15 @@ class Conv2D(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
+    return self.finish(self.product(x), *self.biases)
+
+  @property
+  def biases(self):
+    """The bias, if there is one, as a list."""
+    return [] if self.bias is None else [self.bias]
+
+  def product(self, x):
+    """Returns the convolution alone, for `finish`."""
     x = tf.cast(x, self.compute_dtype)
     kernel = tf.convert_to_tensor(self.kernel)
     stride = self.stride
@@ -80,12 +90,15 @@ class Conv2D(keras.layers.Layer):
       sums = tf.constant(_phase_sums(kernel.shape[0]))
       kernel = tf.einsum('aiu,bjv,uvcd->ijcabd', sums, sums, kernel)
       kernel = tf.reshape(kernel, [*kernel.shape[:3], -1])
-    y = tf.nn.conv2d(
+    return tf.nn.conv2d(
         x, tf.cast(kernel, self.compute_dtype), stride, self.padding)
+
+  def finish(self, y, *biases):
+    """Rearranges a `product` where pixels were repeated, and adds the bias."""
     if self.repeated:
       y = tf.nn.depth_to_space(y, 2)
-    if self.bias is not None:
-      y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+    for bias in biases:
+      y += tf.cast(bias, self.compute_dtype)
     return y
 
   def get_config(self):
@@ -132,6 +145,15 @@ class Upconv2D(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
+    return self.finish(self.product(x), *self.biases)
+
+  @property
+  def biases(self):
+    """The bias, if there is one, as a list."""
+    return [] if self.bias is None else [self.bias]
+
+  def product(self, x):
+    """Returns the convolution alone, for `finish`."""
     x = tf.cast(x, self.compute_dtype)
     kernel = tf.cast(self.kernel, self.compute_dtype)
     # conv2d_transpose flips the kernel and takes it as [h, w, out, in].
@@ -139,15 +161,38 @@ class Upconv2D(keras.layers.Layer):
     batch, rows, columns, _ = linear.dynamic_shape(x)
     padding, size = self.options['padding'], self.options['kernel_size']
     grown = lambda n: 2 * n if padding == 'SAME' else 2 * (n - 1) + size
-    y = tf.nn.conv2d_transpose(
+    return tf.nn.conv2d_transpose(
         x, kernel, [batch, grown(rows), grown(columns), self.depth], 2,
         padding)
-    if self.bias is not None:
-      y = tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+
+  def finish(self, y, *biases):
+    """Adds the bias to a `product`."""
+    for bias in biases:
+      y += tf.cast(bias, self.compute_dtype)
     return y
 
   def get_config(self):
     return {**super().get_config(), **self.options}
+
+
+def stage(x, conv, norm, act, pool: bool = False):
+  """Returns act(norm(conv(x))), with 2 x 2 maxima after the convolution.
+
+  Args:
+    x: [N, Y, X, ch].
+    conv: a built `Conv2D` or `Upconv2D`.
+    norm: a built layer of `norms`.
+    act: an elementwise function.
+    pool: whether to take maxima.
+  """
+  biases = conv.biases
+  def rest(y, *weights):
+    if pool:
+      y = max_pool2(y)  # Before the bias, which no maximum depends on.
+    y = conv.finish(y, *weights[:len(biases)])
+    return act(norm.compute(y, *weights[len(biases):]))
+  return fusion.fused(
+      rest, conv.product(x), *biases, *norm.trainable_variables)
 
 
 def max_pool2(x):

@@ -6,7 +6,18 @@ import tf_keras as keras
 from dv3 import errors
 
 
-class RMSNorm(keras.layers.Layer):
+class Norm(keras.layers.Layer):
+  """What the norms share: `compute` on tensors, `call` with the own weights."""
+
+  def compute(self, x, *weights):
+    """Returns x [..., n] normed with these weights [n] each, as tensors."""
+    raise NotImplementedError
+
+  def call(self, x):
+    return self.compute(x, *self.trainable_variables)
+
+
+class RMSNorm(Norm):
   """y = x / sqrt(mean(x^2) + epsilon) * scale over the last axis.
 
   Args:
@@ -26,17 +37,17 @@ class RMSNorm(keras.layers.Layer):
         experimental_autocast=False)
     super().build(input_shape)
 
-  def call(self, x):
+  def compute(self, x, scale):
     x = tf.cast(x, tf.float32)
     mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-    y = x * (tf.math.rsqrt(mean_square + self.epsilon) * self.scale)
+    y = x * (tf.math.rsqrt(mean_square + self.epsilon) * scale)
     return tf.cast(y, self.compute_dtype)
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
 
 
-class LayerNorm(keras.layers.Layer):
+class LayerNorm(Norm):
   """y = (x - m) / sqrt(max(0, mean(x^2) - m^2) + epsilon) * scale + shift.
 
   Args:
@@ -61,16 +72,30 @@ class LayerNorm(keras.layers.Layer):
         experimental_autocast=False)
     super().build(input_shape)
 
-  def call(self, x):
+  def compute(self, x, scale, shift):
     x = tf.cast(x, tf.float32)
     mean = tf.reduce_mean(x, -1, keepdims=True)
     mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
     variance = tf.maximum(mean_square - tf.square(mean), 0.0)
-    factor = tf.math.rsqrt(variance + self.epsilon) * self.scale
-    return tf.cast((x - mean) * factor + self.shift, self.compute_dtype)
+    factor = tf.math.rsqrt(variance + self.epsilon) * scale
+    return tf.cast((x - mean) * factor + shift, self.compute_dtype)
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
+
+
+class NoNorm(Norm):
+  """y = x.
+
+  Args:
+    dtype: a Keras dtype policy, for which nothing is cast.
+  """
+
+  def __init__(self, **kwargs):
+    super().__init__(autocast=False, **kwargs)
+
+  def compute(self, x):
+    return x
 
 
 def make(kind, **kwargs):
@@ -84,6 +109,6 @@ def make(kind, **kwargs):
   if kind == 'layer':
     return LayerNorm(**kwargs)
   if kind == 'none':
-    return keras.layers.Activation('linear', autocast=False, **kwargs)
+    return NoNorm(**kwargs)
   raise errors.UserError(
       f"there is no norm {kind!r}; choose 'rms', 'layer' or 'none'")

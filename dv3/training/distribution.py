@@ -89,6 +89,12 @@ def has_gpu() -> bool:
   return bool(tf.config.list_physical_devices('GPU'))
 
 
+def on_cpu(strategy) -> bool:
+  """Whether the replicas of a strategy are CPUs."""
+  return not has_gpu() and not isinstance(
+      strategy, tf.distribute.TPUStrategy)
+
+
 def describe(strategy) -> str:
   """Returns the devices of a strategy for people, for example '2 x CPU'."""
   count = strategy.num_replicas_in_sync

@@ -9,6 +9,7 @@ from dv3 import agent as agent_lib
 from dv3 import distributions
 from dv3 import errors
 from dv3.training import distribution
+from dv3.training import mixed
 
 
 class Group(NamedTuple):
@@ -45,16 +46,16 @@ class Update(tf.Module):
     seed: of the random numbers in training.
     rate: (factor, priming, priming updates) of every learning rate, as
       `ChainOptimizer.scale_rate` takes them; None leaves them as they are.
-    jit_compile: whether loss and gradients are compiled by XLA; on one
-      replica only.
+    jit_compile: whether XLA compiles loss and gradients: all of it, nothing,
+      or, as 'mixed', all but convolutions; on one replica only.
 
   Attributes:
-    compiled: whether they are.
+    compiled: True, False or 'mixed', what is done.
   """
 
   def __init__(
       self, agent, strategy, optimizers, *, seed: int,
-      rate: tuple | None = None, jit_compile: bool = False):
+      rate: tuple | None = None, jit_compile: bool | str = False):
     super().__init__(name='update')
     self.agent = agent
     self.strategy = strategy
@@ -71,11 +72,18 @@ class Update(tf.Module):
     for group, variables in zip(
         self.groups, self._groups_variables, strict=True):
       group.optimizer.build(variables)
-    self._gradients = self._loss_and_gradients
-    self.compiled = jit_compile and strategy.num_replicas_in_sync == 1
-    if self.compiled:
-      # Several replicas talk inside the loss, which a nested function forbids.
-      self._gradients = tf.function(
+    if jit_compile not in (True, False, 'mixed'):
+      raise errors.UserError(
+          f"train.jit_compile is {jit_compile!r}; it is True, False, 'mixed' "
+          '(XLA for all but convolutions) or None (what suits the device)')
+    # Several replicas talk inside the loss, which a nested function forbids.
+    self.compiled = (
+        jit_compile if strategy.num_replicas_in_sync == 1 else False)
+    self.gradients = self._loss_and_gradients
+    if self.compiled == 'mixed':
+      self.gradients = mixed.MixedGradients(agent, self._trained, self._rng)
+    elif self.compiled:
+      self.gradients = tf.function(
           self._loss_and_gradients, autograph=False, jit_compile=True)
     self._step = tf.function(self._run, autograph=False)
 
@@ -162,7 +170,7 @@ class Update(tf.Module):
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
     before = [tf.identity(v) for v in self._state()]
-    total, outputs, gradients = self._gradients(
+    total, outputs, gradients = self.gradients(
         batch, tf.identity(self.updates), _replica_id(context))
     scalars = (outputs.losses, {**outputs.metrics, 'loss': total})
     if replicas > 1:
@@ -195,17 +203,21 @@ class Update(tf.Module):
 
   def _loss_and_gradients(self, batch, update, replica):
     """Returns (total, outputs, gradients / replicas) of one replica."""
-    size = tf.cast(tf.shape(batch['reward'])[0], tf.int64)
-    rng = distributions.Rng(self.seed).fold('update').fold(update)
-    rng = rng.starting(size * tf.cast(replica, tf.int64))
     replicas = self.strategy.num_replicas_in_sync
     with tf.GradientTape() as tape:
-      total, outputs = self.agent.loss(batch, rng)
+      total, outputs = self.agent.loss(
+          batch, self._rng(batch, update, replica))
       scaled = total / replicas
     gradients = tape.gradient(
         scaled, self._trained,
         unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return total, outputs, gradients
+
+  def _rng(self, batch, update, replica):
+    """Returns the key of one replica's update."""
+    size = tf.cast(tf.shape(batch['reward'])[0], tf.int64)
+    rng = distributions.Rng(self.seed).fold('update').fold(update)
+    return rng.starting(size * tf.cast(replica, tf.int64))
 
   def _state(self):
     """Returns every variable that a bad update must leave as it was."""
@@ -216,7 +228,7 @@ class Update(tf.Module):
 
 def make_update(
     agent, strategy, optimizers, *, seed: int,
-    jit_compile: bool | None = None,
+    jit_compile: bool | str | None = None,
     rate: tuple | None = None) -> Update:
   """Makes the update of a built agent, under the strategy's scope.
 
@@ -225,13 +237,14 @@ def make_update(
     strategy: a `tf.distribute` strategy.
     optimizers: see `Update`.
     seed: of the random numbers in training.
-    jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
-      and on the CPU where no images are observed.
+    jit_compile: see `Update`; None means all on accelerators, and on the CPU
+      all where no images are observed, else 'mixed'.
     rate: see `Update`.
   """
   if jit_compile is None:
-    jit_compile = distribution.has_gpu() or not any(
-        spec.is_image for _, spec in agent.obs_spec)
+    images = any(spec.is_image for _, spec in agent.obs_spec)
+    jit_compile = (
+        'mixed' if images and distribution.on_cpu(strategy) else True)
   with strategy.scope():
     return Update(
         agent, strategy, optimizers, seed=seed, jit_compile=jit_compile,

@@ -48,7 +48,7 @@ def train(
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
     online_queue: bool = True, distribution: str = 'single',
     replicas: int = 0, scaling: Callable | None = None,
-    jit_compile: bool | None = None, steps_per_loop: int = 1,
+    jit_compile: bool | str | None = None, steps_per_loop: int = 1,
     save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
     video_every_seconds: float = 300.0,
     keep_checkpoints: int = 2, max_bad_updates: int = 5,
