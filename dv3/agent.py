@@ -243,7 +243,10 @@ class Agent(tf.Module):
     Returns:
       (actions {name: [B, ...]}, entries {'latent/<name>': [B, ...]}, state).
     """
-    tokens = self.encoder(obs)
+    return self.act(self.encode(obs), is_first, state, rng, mode=mode)
+
+  def act(self, tokens, is_first, state: PolicyState, rng, *, mode=False):
+    """Chooses actions for tokens [B, E]; otherwise as `policy`."""
     latents, latent = self.core.observe_step(
         tokens, state.action, is_first, state.latent, rng.fold('observe'))
     dist = self.actor(self.core.features(latents))
@@ -253,7 +256,7 @@ class Agent(tf.Module):
     return self.codec.decode(action), entries, PolicyState(latent, action)
 
   def encode(self, batch):
-    """Returns the tokens [B, T, E] of a batch; see `loss` for its entries."""
+    """Returns the tokens [..., E] of observations among other entries."""
     return self.encoder({key: batch[key] for key, _ in self.obs_spec})
 
   def observe(self, batch, rng, tokens=None) -> losses_lib.Context:

@@ -10,6 +10,7 @@ from dv3.benchmarking import machine
 from dv3.benchmarking import workload as workload_lib
 from dv3.training import distribution
 from dv3.training import policy as policy_lib
+from dv3.training import step
 
 _EPISODE = 100  # Env steps of the trivial environment.
 _OBSERVATIONS = 8  # Different ones, in turn.
@@ -58,11 +59,15 @@ def measure(
   Returns:
     What `dv3-bench act --json` prints.
   """
-  agent = workload_lib.make_agent(workload, distribution.make_strategy())
+  strategy = distribution.make_strategy()
+  agent = workload_lib.make_agent(workload, strategy)
+  compiled = step.choose_compiler(
+      workload.settings['jit_compile'], agent, strategy)
   own = environments.configured_envs()
   rates, first = {}, {}
   for count in sorted({own, *num_envs}):
-    policy = policy_lib.Policy(agent, seed=workload.settings['seed'])
+    policy = policy_lib.Policy(
+        agent, seed=workload.settings['seed'], jit_compile=compiled)
     env = Trivial(workload.obs_spec, count)
     begin = time.perf_counter()
     play = _Play(policy, env, count)

@@ -185,6 +185,34 @@ class RSSM(categorical.CategoricalCore):
     logits = self.posterior_logits(self.posterior_mlp(x))
     return self.result(deter, logits, rng)
 
+  def observe_step(self, tokens, prev_action, is_first, state, rng):
+    """See `interfaces.Core.observe_step`.
+
+    With whole kernels: to cut and rearrange them, as a scan does once, takes
+    several times as long as one step.
+    """
+    if not self.built:
+      raise ValueError('core.rssm is not built; call build() first')
+    keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
+    deter, stoch = state.deter * keep, state.stoch * keep[..., None]
+    action = tf.cast(prev_action, tf.float32) * keep
+    action /= tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
+    compute = tf.cast(deter, self._dtype)
+    shared = tf.concat([
+        self.deter_in(compute), self.stoch_in(_flat(stoch)),
+        self.action_in(action)], -1)
+    x = tf.concat([
+        linear.to_blocks(compute, self.blocks),
+        tf.repeat(shared[None], self.blocks, 0)], -1)
+    x = linear.from_blocks(
+        tf.matmul(x, tf.cast(self.hidden_block.kernel, self._dtype)))
+    x += tf.cast(self.hidden_block.bias, self._dtype)
+    deter = self._gated(x, tf.cast(self.gates.kernel, self._dtype), deter)
+    x = tokens if self.absolute else tf.concat([
+        tf.cast(deter, self._dtype), tf.cast(tokens, self._dtype)], -1)
+    logits = self.posterior_logits(self.posterior_mlp(self.posterior_first(x)))
+    return self.result(deter, logits, rng)
+
   def predict_step(self, weights, action, state, rng):
     """See `CategoricalCore.predict_step`."""
     deter = self._advance(
@@ -194,14 +222,18 @@ class RSSM(categorical.CategoricalCore):
   def _advance(self, weights, deter, stoch, action):
     """The block GRU: returns the next deter [B, D] float32."""
     compute = tf.cast(deter, self._dtype)
-    stoch = tf.reshape(stoch, [-1, math.prod(stoch.shape[-2:])])
-    shared = tf.concat([self.deter_in(compute), self.stoch_in(stoch)], -1)
+    shared = tf.concat(
+        [self.deter_in(compute), self.stoch_in(_flat(stoch))], -1)
     x = linear.block_matmul(compute, weights.hidden_block)
     x += tf.matmul(shared, weights.hidden_shared) + action
+    return self._gated(x, weights.gates, deter)
+
+  def _gated(self, x, kernel, deter):
+    """The GRU after its hidden layer's product x [B, D]: the next deter."""
     x = self.act(self.hidden_norm(x))
     # Block by block, [G, B, D / G], up to the new state: XLA vectorises none of
     # the exponentials where it can fuse them with a transposition.
-    x = tf.matmul(linear.to_blocks(x, self.blocks), weights.gates)
+    x = tf.matmul(linear.to_blocks(x, self.blocks), kernel)
     x += tf.reshape(
         tf.cast(self.gates.bias, self._dtype), [self.blocks, 1, -1])
     reset, candidate, update = tf.split(tf.cast(x, tf.float32), 3, -1)
@@ -209,3 +241,8 @@ class RSSM(categorical.CategoricalCore):
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
     deter = linear.to_blocks(deter, self.blocks)
     return linear.from_blocks(update * candidate + (1.0 - update) * deter)
+
+
+def _flat(stoch):
+  """Merges the last two axes of stoch [B, S, C]."""
+  return tf.reshape(stoch, [-1, math.prod(stoch.shape[-2:])])

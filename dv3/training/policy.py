@@ -4,7 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3.collectors import nests
 from dv3.collectors import random_policy
+from dv3.nets import fusion
 
 
 class Policy:
@@ -13,6 +15,8 @@ class Policy:
     policy = Policy(agent, seed=0)
     state = policy.initial(num_envs)
     actions, entries, state = policy(obs, is_first, state, call_index)
+
+  The state's arrays are read-only.
 
   Random numbers depend on the seed and the call's index only, so that a
   resumed run continues as if it had not stopped.
@@ -23,41 +27,86 @@ class Policy:
     mode: whether to take the likeliest action in place of a sample.
     random_steps: steps, over all environments, with uniformly random actions
       at first.
+    jit_compile: whether XLA compiles the step, for each number of environments:
+      all of it, nothing, or, as 'mixed', all but the encoder's convolutions.
   """
 
   def __init__(
-      self, agent, *, seed: int, mode: bool = False, random_steps: int = 0):
+      self, agent, *, seed: int, mode: bool = False, random_steps: int = 0,
+      jit_compile: bool | str = False):
     self._agent = agent
     self._seed = seed
     self._mode = mode
     self._random_steps = random_steps
+    self._jit_compile = jit_compile
     self._random = random_policy.RandomPolicy(agent.codec.specs, seed)
-    self._step = tf.function(self._trace, autograph=False)
+    self._steps: dict[int, tuple] = {}
+    self._last: tuple = (None, [])
 
   def initial(self, num_envs: int):
     """Returns the state before the first step, NumPy leaves [n, ...]."""
-    return _to_numpy(self._agent.initial(num_envs))
+    return tf.nest.map_structure(
+        lambda x: x.numpy(), self._agent.initial(num_envs))
 
   def __call__(self, obs, is_first, state, call_index):
     """Chooses actions; see `dv3.collectors` for the contract."""
-    actions, entries, state = self._step(
-        {k: obs[k] for k, _ in self._agent.obs_spec},
-        np.asarray(is_first, bool), state, np.int64(call_index))
+    known, tensors = self._last
+    if state is not known:
+      tensors = [tf.convert_to_tensor(x) for x in nests.leaves(state)]
+    values = [tf.convert_to_tensor(obs[k]) for k, _ in self._agent.obs_spec]
+    values += [
+        tf.convert_to_tensor(np.asarray(is_first, bool)),
+        tf.constant(call_index, tf.int64), *tensors]
+    # A concrete function of flat tensors: to match a nest of arrays with the
+    # signature takes tf.function as long as the step itself.
+    if len(is_first) not in self._steps:
+      self._steps[len(is_first)] = self._concrete(values, state)
+    step, structure = self._steps[len(is_first)]
+    results = step(*values)
+    arrays = [x.numpy() for x in results]
+    for array in arrays:
+      array.flags.writeable = False
+    actions, entries, state = nests.pack(structure, arrays)
+    # The next call most often brings back the very state that this one returns,
+    # whose tensors, the last results, need no conversion then.
+    self._last = state, results[-len(tensors):]
     if call_index * len(is_first) < self._random_steps:
       actions, _, _ = self._random(obs, is_first, (), call_index)
-      actions = {k: tf.constant(v) for k, v in actions.items()}
-      state = state._replace(action=self._agent.codec.encode(actions))
-    return _to_numpy(actions), _to_numpy(entries), _to_numpy(state)
+      state = state._replace(action=self._agent.codec.encode(actions).numpy())
+    return actions, entries, state
 
   @property
   def trace_count(self) -> int:
     """How often the step was traced: once for each number of environments."""
-    return self._step.experimental_get_tracing_count()
+    return len(self._steps)
 
-  def _trace(self, obs, is_first, state, call_index):
-    rng = distributions.Rng(self._seed).fold('policy').fold(call_index)
-    return self._agent.policy(obs, is_first, state, rng, mode=self._mode)
+  def _concrete(self, values, state):
+    """Traces the step for flat arguments; returns it and its results' nest."""
+    keys = [k for k, _ in self._agent.obs_spec]
+    nest = []
+
+    def run(*values):
+      is_first, call_index, *leaves = values[len(keys):]
+      obs = dict(zip(keys, values[:len(keys)], strict=True))
+      if self._jit_compile == 'mixed':
+        with fusion.fusing():
+          tokens = self._agent.encode(obs)
+        inner = tf.function(act, autograph=False, jit_compile=True)
+        results = inner(tokens, is_first, call_index, leaves)
+      else:
+        results = act(self._agent.encode(obs), is_first, call_index, leaves)
+      nest.append(tf.nest.map_structure(lambda x: None, results))
+      return tf.nest.flatten(results)
+
+    def act(tokens, is_first, call_index, leaves):
+      rng = distributions.Rng(self._seed).fold('policy').fold(call_index)
+      return self._agent.act(
+          tokens, is_first, tf.nest.pack_sequence_as(state, leaves), rng,
+          mode=self._mode)
+
+    function = tf.function(
+        run, autograph=False, jit_compile=self._jit_compile is True)
+    return function.get_concrete_function(
+        *[tf.TensorSpec(x.shape, x.dtype) for x in values]), nest[0]
 
 
-def _to_numpy(nest):
-  return tf.nest.map_structure(lambda x: x.numpy(), nest)

@@ -241,14 +241,18 @@ def make_update(
       all where no images are observed, else 'mixed'.
     rate: see `Update`.
   """
-  if jit_compile is None:
-    images = any(spec.is_image for _, spec in agent.obs_spec)
-    jit_compile = (
-        'mixed' if images and distribution.on_cpu(strategy) else True)
   with strategy.scope():
     return Update(
-        agent, strategy, optimizers, seed=seed, jit_compile=jit_compile,
-        rate=rate)
+        agent, strategy, optimizers, seed=seed, rate=rate,
+        jit_compile=choose_compiler(jit_compile, agent, strategy))
+
+
+def choose_compiler(jit_compile, agent, strategy) -> bool | str:
+  """Returns True, False or 'mixed', also where None was given."""
+  if jit_compile is not None:
+    return jit_compile
+  images = any(spec.is_image for _, spec in agent.obs_spec)
+  return 'mixed' if images and distribution.on_cpu(strategy) else True
 
 
 def _first_bad(gradients):

@@ -83,9 +83,11 @@ def train(
     replicas: likewise.
     scaling: factory of the rule that multiplies batch size, environments and
       learning rates by the number of replicas; None leaves them.
-    jit_compile: whether XLA compiles loss and gradients; None means on GPUs,
-      and on the CPU where no images are observed (there TensorFlow's own
-      convolutions are several times faster; docs/architecture.md).
+    jit_compile: whether XLA compiles loss and gradients, and the policy: all
+      of it, nothing, or 'mixed', all but convolutions; on one replica only.
+      None means 'mixed' on a CPU where images are observed, since TensorFlow's
+      own convolutions are several times faster there, else all of it
+      (docs/performance.md).
     steps_per_loop: updates in one call of the device, for devices that wait for
       the host otherwise. Their batches are drawn before the first of them, and
       updates become due in so large steps.
@@ -190,7 +192,8 @@ def train(
             [factory().build() for factory in transforms], replay.add),
         policy=policy_lib.Policy(
             agent_, seed=workers.seed(seed),
-            random_steps=prefill_env_steps // workers.count),
+            random_steps=prefill_env_steps // workers.count,
+            jit_compile=update.compiled),
         loggers=[factory(logdir=logdir) for factory in loggers]
         if workers.is_chief else [],
         report=open_loop.OpenLoop(agent_, seed=seed),
