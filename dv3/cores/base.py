@@ -5,7 +5,7 @@ import tensorflow as tf
 from dv3.nets import linear
 
 
-def scan(step, inputs, state, length):
+def scan(step, inputs, state, length, reverse=False):
   """Runs `step` along the time axis in a `tf.while_loop`.
 
   Args:
@@ -14,6 +14,7 @@ def scan(step, inputs, state, length):
     inputs: nest of [B, T, ...], or ().
     state: nest of [B, ...].
     length: T, a Python int of at least 1.
+    reverse: whether to begin with the last step.
 
   Returns:
     (outputs [B, T, ...], state).
@@ -26,13 +27,14 @@ def scan(step, inputs, state, length):
       tf.TensorArray(x.dtype, length, element_shape=x.shape)
       for x in tf.nest.flatten(outputs)]
 
-  def body(t, writers, state):
+  def body(count, writers, state):
+    t = length - 1 - count if reverse else count
     now = tf.nest.pack_sequence_as(inputs, [x.read(t) for x in arrays])
     result, state = step(t, now, state)
     writers = [
         writer.write(t, x) for writer, x in zip(
             writers, tf.nest.flatten(result), strict=True)]
-    return t + 1, writers, state
+    return count + 1, writers, state
 
   _, writers, state = tf.while_loop(
       lambda t, *_: t < length, body, (tf.constant(0), writers, state),

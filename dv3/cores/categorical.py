@@ -39,6 +39,18 @@ class Latents(NamedTuple):
   logits: tf.Tensor
 
 
+class _Given:
+  """A key whose draw is known."""
+
+  def __init__(self, sample):
+    self._sample = sample
+
+  def sample(self, distribution):
+    """Returns what was drawn before."""
+    del distribution
+    return self._sample
+
+
 class CategoricalCore(base.RecurrentCore, interfaces.Core):
   """A recurrent core with a deterministic state and categorical latents.
 
@@ -101,12 +113,59 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     raise NotImplementedError
 
   def observe(self, tokens, prev_action, is_first, state, rng):
-    """See `interfaces.Core.observe`; what needs no state leaves the scan."""
+    """See `interfaces.Core.observe`; what needs no state leaves the scan.
+
+    A scan computes values alone. What has gradients is one evaluation of all
+    steps at once, from the states that the scan found and with its samples, and
+    a second scan backwards in time brings its results' gradients from state to
+    state. So kernels get their gradients from one product in place of T, and no
+    loop stores anything for another.
+    """
     weights = self.weights()
     inputs = self.project(tokens, prev_action, is_first)
+    length = tokens.shape[1]
     def step(t, inputs, state):
       return self.filter_step(weights, inputs, state, rng.at(t))
-    return base.scan(step, inputs, state, tokens.shape[1])
+    values, last = tf.nest.map_structure(
+        tf.stop_gradient, base.scan(step, inputs, state, length))
+    before = tf.nest.map_structure(
+        lambda first, rest: tf.concat([first[:, None], rest[:, :-1]], 1),
+        state, State(values.deter, values.stoch))
+    before = tf.nest.map_structure(tf.stop_gradient, before)
+    at_once, _ = self.filter_step(
+        weights, base.flat(inputs), base.flat(before),
+        _Given(base.flat(values.stoch)))
+    shape = linear.dynamic_shape(values.deter)[:2]
+    at_once = tf.nest.map_structure(
+        lambda x: tf.reshape(x, [*shape, *x.shape[1:]]), at_once)
+
+    def back(_, now, state_gradient):
+      """Takes the gradient of the state after a step to the one before it."""
+      inputs, before, sample, upstream = now
+      upstream = upstream._replace(
+          deter=upstream.deter + state_gradient.deter,
+          stoch=upstream.stoch + state_gradient.stoch)
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(before)
+        result, _ = self.filter_step(weights, inputs, before, _Given(sample))
+      return upstream, State(*tape.gradient(
+          result, list(before), output_gradients=list(upstream),
+          unconnected_gradients=tf.UnconnectedGradients.ZERO))
+
+    @tf.custom_gradient
+    def link(*tensors):
+      """Returns the scan's values; their gradients go to `at_once`."""
+      del tensors
+      def gradient(*upstream):
+        end = State(*upstream[3:])
+        upstream, start = base.scan(
+            back, (inputs, before, values.stoch, Latents(*upstream[:3])), end,
+            length, reverse=True)
+        return *start, *upstream
+      return (*values, *last), gradient
+
+    linked = link(*state, *at_once)
+    return Latents(*linked[:3]), State(*linked[3:])
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
