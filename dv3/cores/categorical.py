@@ -139,8 +139,9 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     at_once = tf.nest.map_structure(
         lambda x: tf.reshape(x, [*shape, *x.shape[1:]]), at_once)
 
-    def back(_, now, state_gradient):
+    def back(t, now, state_gradient):
       """Takes the gradient of the state after a step to the one before it."""
+      del t
       inputs, before, sample, upstream = now
       upstream = upstream._replace(
           deter=upstream.deter + state_gradient.deter,

@@ -1,7 +1,5 @@
 """The two-hot distribution over symexp-spaced bins."""
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 
@@ -45,6 +43,10 @@ class TwoHot(base.Distribution):
     if self.logits.shape[-1] != len(self.bins):
       raise ValueError(
           f'{self.logits.shape[-1]} logits for {len(self.bins)} bins')
+    # What both the mean and log-probabilities need.
+    self._largest = tf.stop_gradient(tf.reduce_max(self.logits, -1))
+    self._exponentials = tf.exp(self.logits - self._largest[..., None])
+    self._total = tf.reduce_sum(self._exponentials, -1)
     super().__init__(self.logits, 1, [], 'TwoHot')
 
   def encode(self, target):
@@ -55,28 +57,20 @@ class TwoHot(base.Distribution):
         tf.one_hot(low, count) * weight_low[..., None]
         + tf.one_hot(high, count) * weight_high[..., None])
 
-  @functools.cached_property
-  def _exponentials(self):
-    """The largest logit [...], exp(logits - largest) [..., M], their sum."""
-    largest = tf.stop_gradient(tf.reduce_max(self.logits, -1))
-    values = tf.exp(self.logits - largest[..., None])
-    return largest, values, tf.reduce_sum(values, -1)
-
   def _log_prob(self, value):
     value = tf.broadcast_to(
         tf.cast(value, tf.float32), tf.shape(self.logits)[:-1])
-    largest, _, total = self._exponentials
     stop = tf.stop_gradient
     return _cross_entropy(
-        self.logits, stop(largest + tf.math.log(total)),
+        self.logits, stop(self._largest + tf.math.log(self._total)),
         *map(stop, self._neighbours(value)))
 
   def _mean(self):
-    _, values, total = self._exponentials
+    values = self._exponentials
     half = len(self.bins) // 2
     # Pairs first: a plain sum over 255 equal probabilities gives 1, not 0.
     pairs = values[..., -half:] - values[..., :half][..., ::-1]
-    return tf.linalg.matvec(pairs, tf.constant(self.bins[-half:])) / total
+    return tf.linalg.matvec(pairs, tf.constant(self.bins[-half:])) / self._total
 
   def _mode(self):
     return self._mean()

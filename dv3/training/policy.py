@@ -72,7 +72,9 @@ class Policy:
     self._last = state, results[-len(tensors):]
     if call_index * len(is_first) < self._random_steps:
       actions, _, _ = self._random(obs, is_first, (), call_index)
-      state = state._replace(action=self._agent.codec.encode(actions).numpy())
+      encoded = self._agent.codec.encode({
+          key: tf.convert_to_tensor(value) for key, value in actions.items()})
+      state = state._replace(action=encoded.numpy())
     return actions, entries, state
 
   @property

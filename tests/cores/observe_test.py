@@ -1,0 +1,103 @@
+"""Filtering a sequence is filtering its steps, gradients included."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from dv3 import distributions
+from dv3 import registry
+
+B, T, E, A = 3, 6, 5, 2
+CORES = {
+    'rssm': {
+        'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4, 'blocks': 4},
+    'gru': {'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4}}
+
+
+def make(name, dtype):
+  keras.utils.set_random_seed(0)
+  core = registry.get('core', name)(
+      token_size=E, action_size=A, dtype=dtype, **CORES[name])
+  core.build()
+  return core
+
+
+def step_by_step(core, tokens, action, is_first, state, rng):
+  """The definition: one `observe_step` after another, under one tape."""
+  found = []
+  for t in range(T):
+    latents, state = core.observe_step(
+        tokens[:, t], action[:, t], is_first[:, t], state,
+        rng.fold('observe').at(t))
+    found.append(latents)
+  return tf.nest.map_structure(lambda *x: tf.stack(x, 1), *found), state
+
+
+def at_once(core, tokens, action, is_first, state, rng):
+  return core.observe(tokens, action, is_first, state, rng.fold('observe'))
+
+
+@pytest.mark.parametrize('compiled', [False, True])
+@pytest.mark.parametrize('name', sorted(CORES))
+def test_values_and_gradients(name, compiled):
+  core = make(name, 'float32')
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: tf.constant(rng.normal(size=shape), tf.float32)
+  tokens, action = normal(B, T, E), normal(B, T, A)
+  is_first = tf.constant(rng.random((B, T)) < 0.3)
+  stoch = tf.one_hot(rng.integers(0, 4, (B, 4)), 4)
+  state = type(core.initial(B))(normal(B, 16), stoch)
+  # Every result counts, each with a weight of its own.
+  probe = [normal(B, T, 16), normal(B, T, 4, 4), normal(B, T, 4, 4),
+           normal(B, 16), normal(B, 4, 4)]
+
+  def run(filter_):
+    sources = [tokens, action, *state, *core.trainable_variables]
+    with tf.GradientTape() as tape:
+      tape.watch([tokens, action, *state])
+      results = filter_(
+          core, tokens, action, is_first, state, distributions.Rng(0))
+      flat = tf.nest.flatten(results)
+      total = tf.add_n([
+          tf.reduce_sum(a * b) for a, b in zip(flat, probe, strict=True)])
+    return flat, tape.gradient(
+        total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+  def call(filter_):
+    return tf.function(
+        functools.partial(run, filter_), autograph=False,
+        jit_compile=compiled)()
+
+  values, gradients = call(step_by_step)
+  found, found_gradients = call(at_once)
+  for a, b in zip(values, found, strict=True):
+    np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+  names = ['tokens', 'action', 'deter', 'stoch', *(
+      v.name for v in core.trainable_variables)]
+  for what, a, b in zip(names, gradients, found_gradients, strict=True):
+    np.testing.assert_allclose(
+        b, a, rtol=1e-3, atol=1e-4 * (1 + np.abs(a).max()), err_msg=what)
+  assert np.abs(gradients[2]).max() > 0  # Through all steps to the first.
+
+
+def test_the_scan_stores_nothing_for_gradients():
+  """No list of tensors that a loop fills for its own gradient."""
+  core = make('rssm', 'float32')
+  tokens = tf.zeros([B, T, E])
+
+  def run():
+    with tf.GradientTape() as tape:
+      latents, _ = core.observe(
+          tokens, tf.zeros([B, T, A]), tf.zeros([B, T], tf.bool),
+          core.initial(B), distributions.Rng(0))
+      total = tf.reduce_sum(latents.deter)
+    return tape.gradient(total, core.trainable_variables)
+
+  graph = tf.function(run, autograph=False).get_concrete_function().graph
+  kinds = {
+      node.op for function in graph.as_graph_def().library.function
+      for node in function.node_def}
+  assert not any('PushBack' in kind for kind in kinds)
