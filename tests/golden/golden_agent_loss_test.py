@@ -35,7 +35,7 @@ def layers(data, pattern):
   return sum(pattern.format(i) in data for i in range(9))
 
 
-def make(data):
+def make(data, dtype='float32'):
   """Builds the agent with every size read from the arrays."""
   w = lambda name: data[f'w/{name}']
   obs_spec = {}
@@ -95,7 +95,8 @@ def make(data):
           if theirs in scales}),
       imagination_horizon=int(data['config/imag_length']),
       discount_horizon=float(data['config/horizon']),
-      discounted_continue=bool(data['config/contdisc']))
+      discounted_continue=bool(data['config/contdisc']),
+      compute_dtype=dtype)
   agent.build()
   prefixed = golden_weights.prefixed
   trained = {
@@ -183,6 +184,36 @@ def test_agent_loss_losses_and_gradients(case, compiled):
   np.testing.assert_array_equal(
       outputs.entries['latent/stoch'],
       np.argmax(data['sample/post_stoch'], -1))
+
+
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('compiled', [False, True])
+def test_agent_loss_bfloat16(case, compiled):
+  """docs/performance.md states these bounds."""
+  data = load(case)
+  agent, trained, _, _ = make(data, 'bfloat16')
+  batch, rng = batch_of(data, agent), rng_of(data)
+  names = sorted(trained)
+
+  @tf.function(jit_compile=compiled)
+  def run():
+    with tf.GradientTape() as tape:
+      total, outputs = agent.loss(batch, rng)
+    return total, outputs, tape.gradient(total, [trained[n] for n in names])
+
+  total, outputs, grads = run()
+  np.testing.assert_allclose(total, data['loss_total'], rtol=0.01)
+  for ours, theirs in LOSSES.items():
+    if ours in outputs.losses:
+      np.testing.assert_allclose(
+          outputs.losses[ours], data[f'loss_mean/{theirs}'], rtol=0.02,
+          atol=0.005, err_msg=ours)
+  flat = lambda arrays: np.concatenate([np.ravel(x) for x in arrays])
+  found, expected = flat(grads), flat([data[f'grad/{n}'] for n in names])
+  error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+  print('bfloat16 error of the gradient:', error, 'of the loss:', float(
+      total / data['loss_total'] - 1))
+  assert error < 0.05
 
 
 @pytest.mark.parametrize('case', CASES)
