@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dv3 import distributions
 from dv3.benchmarking import workload as workload_lib
+from dv3.nets import fusion
 from dv3.training import distribution
 
 
@@ -70,15 +71,28 @@ def _calls(workload):
   batch = workload_lib.batches(workload, agent.latent_spec, 1)[0]
   parts = distribution.scatter(update.strategy, batch)
   rng = distributions.Rng(0).fold('profile')
+  mixed = update.compiled == 'mixed'
   compiled = lambda function: tf.function(
-      function, autograph=False, jit_compile=update.compiled or None)
+      function, autograph=False, jit_compile=bool(update.compiled) or None)
 
   def stage(function, *arguments):
     function = compiled(function)
     return lambda: function(*arguments)
 
-  context = compiled(
-      lambda b: agent.observe(b, rng)._replace(parts=None))(parts)
+  def outside(function, *arguments):
+    """A stage that 'mixed' leaves out of XLA, but for fused pieces."""
+    if not mixed:
+      return stage(function, *arguments)
+    def run(*arguments):
+      with fusion.fusing():
+        return function(*arguments)
+    run = tf.function(run, autograph=False)
+    return lambda: run(*arguments)
+
+  scan = compiled(
+      lambda b, tokens: agent.observe(b, rng, tokens)._replace(parts=None))
+  context = tf.function(
+      lambda b: scan(b, agent.encode(b)), autograph=False)(parts)
   horizon = agent.imagination_horizon
 
   def dream(states):
@@ -92,30 +106,29 @@ def _calls(workload):
 
   zero = tf.constant(0, tf.int64), tf.constant(0)
   return {
-      'encoder': stage(lambda b: _sum(agent.encoder(_obs(agent, b))), parts),
-      'observe': stage(lambda b: _sum(_filter(agent, b, rng)), parts),
+      'encoder': outside(lambda b: _sum(agent.encoder(_obs(agent, b))), parts),
+      'observe': outside(
+          lambda b: _sum(scan(b, agent.encode(b)).latents), parts),
       'imagination': stage(dream, agent.core.starts(context.latents)),
       'heads': stage(heads, {
           name: tf.repeat(
               tf.reshape(x, [-1, 1, x.shape[-1]]), horizon + 1, 1)
           for name, x in context.features.items()}),
-      'decoder': stage(lambda f: _sum([
+      'decoder': outside(lambda f: _sum([
           dist.mode() for dist in agent.decoder(f).values()]),
           context.features),
-      'forward': stage(lambda b: agent.loss(b, rng)[0], parts),
-      'gradients': stage(lambda b: _sum(
-          update.loss_and_gradients(b, *zero)[::2]), parts),
+      'forward': outside(lambda b: update.gradients.total(
+          b, *zero), parts) if mixed else stage(
+              lambda b: agent.loss(b, rng)[0], parts),
+      'gradients': outside(lambda b: _sum(
+          update.gradients(b, *zero)[::2]), parts) if mixed else stage(
+              lambda b: _sum(update.loss_and_gradients(b, *zero)[::2]), parts),
       'step': lambda: update.device_step(parts),
       'update': lambda: update(batch)}
 
 
 def _obs(agent, batch):
   return {key: batch[key] for key, _ in agent.obs_spec}
-
-
-def _filter(agent, batch, rng):
-  context = agent.observe(batch, rng)
-  return context.latents, context.tokens
 
 
 def _sum(nest):

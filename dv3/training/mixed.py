@@ -40,6 +40,7 @@ class MixedGradients:
         function, autograph=False, jit_compile=True)
     self._features = compiled(self._filter)
     self._rest = compiled(self._compute_rest)
+    self._total = compiled(self._compute_total)
 
   def __call__(self, batch, update, replica):
     """Returns (total, outputs, gradients) of one replica."""
@@ -76,6 +77,26 @@ class MixedGradients:
       gradients.append(tf.add_n(terms) if terms else tf.zeros_like(variable))
     return total, outputs._replace(
         metrics={**outputs.metrics, **metrics}), gradients
+
+  def total(self, batch, update, replica):
+    """Returns the total loss alone, for profiles."""
+    agent = self._agent
+    with fusion.fusing():
+      tokens = agent.encode(batch)
+      features, latents = self._features(batch, tokens, update, replica)
+      context = agent.context(batch, tokens, latents)._replace(
+          features=features)
+      losses, _ = agent.convolutional_losses(context)
+    zeros = [tf.zeros_like(x) for x in features.values()]
+    convolved = {
+        name: agent_lib.Convolved(x, tf.reduce_mean(x), zeros)
+        for name, x in losses.items()}
+    return self._total(batch, tokens, convolved, update, replica)
+
+  def _compute_total(self, batch, tokens, convolved, update, replica):
+    return self._agent.loss(
+        batch, self._make_rng(batch, update, replica), tokens=tokens,
+        convolved=convolved)[0]
 
   def _filter(self, batch, tokens, update, replica):
     context = self._agent.observe(
