@@ -98,10 +98,12 @@ def test_too_few_steps_for_one_batch(numbers, words, tmp_path):
 
 
 def test_run_of_another_configuration_is_kept(tmp_path):
-  from dv3 import config
-  configuration = config.parse([
-      'dreamerv3.gin', 'size/1m.gin', 'task/cartpole.gin'])
-  configuration.save(str(tmp_path))
+  # In a process of its own: this one may have read other tests' plugins, which
+  # a configuration remembers.
+  files = ['dreamerv3.gin', 'size/1m.gin', 'task/cartpole.gin']
+  subprocess.run([
+      sys.executable, '-c', 'from dv3 import config; '
+      f'config.parse({files}).save({str(tmp_path)!r})'], check=True)
   before = (tmp_path / 'config.gin').read_text()
   result = train(
       *CARTPOLE, '--gin_param=core.rssm.deter = 1024', f'--logdir={tmp_path}')
