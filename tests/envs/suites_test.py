@@ -27,7 +27,7 @@ CASES = {  # component: (module, arguments, seeds its resets)
     'env.vizdoom': ('vizdoom', {}, True)}
 
 IDS = {  # gymnasium id of a shipped task: (module, arguments, seeded)
-    # imageio is of gymnasium's extra, as MuJoCo is, which dm_control brings too.
+    # Of gymnasium's extra, like MuJoCo, which dm_control brings too.
     'Humanoid-v5': ('imageio', {}, True),
     'flappy_bird_gymnasium:FlappyBird-v0': (
         'flappy_bird_gymnasium', {'use_lidar': False}, True),
