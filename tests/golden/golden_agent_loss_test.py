@@ -145,13 +145,9 @@ def rng_of(data):
       'imagine/action': action})
 
 
-@pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('compiled', [False, True])
-def test_agent_loss_losses_and_gradients(case, compiled):
-  data = load(case)
-  agent, trained, _, state = make(data)
+def compute(data, agent, trained, compiled):
+  """Returns total, outputs, gradients by sorted names, tokens and latents."""
   batch, rng = batch_of(data, agent), rng_of(data)
-  names = sorted(trained)
 
   @tf.function(jit_compile=compiled)
   def run():
@@ -159,10 +155,21 @@ def test_agent_loss_losses_and_gradients(case, compiled):
       total, outputs = agent.loss(batch, rng)
     context = agent.observe(batch, rng)
     return (
-        total, outputs, tape.gradient(total, [trained[n] for n in names]),
+        total, outputs,
+        tape.gradient(total, [trained[n] for n in sorted(trained)]),
         context.tokens, context.latents)
 
-  total, outputs, grads, tokens, latents = run()
+  return run()
+
+
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('compiled', [False, True])
+def test_agent_loss_losses_and_gradients(case, compiled):
+  data = load(case)
+  agent, trained, _, state = make(data)
+  names = sorted(trained)
+  total, outputs, grads, tokens, latents = compute(
+      data, agent, trained, compiled)
   golden_weights.outputs(tokens, data['out/tokens'])
   golden_weights.outputs(latents.deter, data['out/deter'])
   golden_weights.outputs(latents.logits, data['out/post_logits'])
@@ -192,16 +199,8 @@ def test_agent_loss_bfloat16(case, compiled):
   """docs/performance.md states these bounds."""
   data = load(case)
   agent, trained, _, _ = make(data, 'bfloat16')
-  batch, rng = batch_of(data, agent), rng_of(data)
   names = sorted(trained)
-
-  @tf.function(jit_compile=compiled)
-  def run():
-    with tf.GradientTape() as tape:
-      total, outputs = agent.loss(batch, rng)
-    return total, outputs, tape.gradient(total, [trained[n] for n in names])
-
-  total, outputs, grads = run()
+  total, outputs, grads, *_ = compute(data, agent, trained, compiled)
   np.testing.assert_allclose(total, data['loss_total'], rtol=0.01)
   for ours, theirs in LOSSES.items():
     if ours in outputs.losses:
