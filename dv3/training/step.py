@@ -79,7 +79,7 @@ class Update(tf.Module):
     # Several replicas talk inside the loss, which a nested function forbids.
     self.compiled = (
         jit_compile if strategy.num_replicas_in_sync == 1 else False)
-    self.gradients = self._loss_and_gradients
+    self.gradients: Any = self._loss_and_gradients
     if self.compiled == 'mixed':
       self.gradients = mixed.MixedGradients(agent, self._trained, self._rng)
     elif self.compiled:
