@@ -9,6 +9,7 @@ ended when enough were seen. Prints one JSON line.
 
 import importlib
 import json
+import os
 import resource
 import statistics
 import sys
@@ -68,6 +69,7 @@ def main():
       'checkpoint.save_last=False', 'algo.run_test=False']
   with tempfile.TemporaryDirectory() as folder:
     sys.argv.append(f'root_dir={folder}')
+    os.chdir(folder)  # Where its logs go, whatever root_dir says.
     try:
       importlib.import_module('sheeprl.cli').run()
     except Done:
