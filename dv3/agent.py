@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dv3 import errors
 from dv3 import losses as losses_lib
+from dv3 import objective
 from dv3 import registry
 from dv3 import types
 from dv3.cores import base
@@ -41,38 +42,6 @@ class PolicyState(NamedTuple):
 
   latent: Any
   action: tf.Tensor
-
-
-class Outputs(NamedTuple):
-  """What a training loss returns besides the total.
-
-  Attributes:
-    losses: {name: scalar float32}, unweighted means.
-    metrics: {name: scalar}.
-    entries: {name: [B, T, ...]}, new latents for replay.
-    per_step: [B, T] float32, the model's unweighted loss of each step, for
-      prioritised samplers.
-  """
-
-  losses: dict[str, tf.Tensor]
-  metrics: dict[str, tf.Tensor]
-  entries: dict[str, tf.Tensor]
-  per_step: tf.Tensor
-
-
-class Convolved(NamedTuple):
-  """A loss that was computed apart from the others; see `Agent.loss`.
-
-  Attributes:
-    loss: [B, T] float32.
-    mean: scalar, its mean.
-    slopes: gradients of the mean with respect to the features, in their order,
-      [B, T, F] each.
-  """
-
-  loss: tf.Tensor
-  mean: tf.Tensor
-  slopes: list[tf.Tensor]
 
 
 @gin.register(
@@ -181,6 +150,7 @@ class Agent(tf.Module):
     self.losses = [
         factory() for factory in losses or [
             registry.get('loss', name) for name in _LOSSES]]
+    self.objective = objective.Objective(self)
     names = {name for loss in self.losses for name in loss.NAMES}
     self.balancer = pick(balancer, 'balancer', 'fixed', scales={
         name: scale for name, scale in _SCALES.items() if name in names})()
@@ -265,7 +235,7 @@ class Agent(tf.Module):
     Args:
       batch: see `loss`.
       rng: key of this update.
-      tokens: what `encode(batch)` returns, if it is known.
+      tokens: [B, T, E], what `encode(batch)` returns, if it is known.
     """
     if tokens is None:
       tokens = self.encode(batch)
@@ -361,7 +331,7 @@ class Agent(tf.Module):
       result = tf.concat([tf.reshape(first, [-1, 1]), result[:, 1:]], 1)
     return result
 
-  def loss(self, batch, rng, *, tokens=None, convolved=None):
+  def loss(self, batch, rng):
     """Computes the training loss of one batch.
 
     Args:
@@ -369,101 +339,9 @@ class Agent(tf.Module):
         'prev_action/<k>'), 'reward', 'is_first', 'is_last', 'is_terminal', and
         optionally 'latent/<name>' [B, ...], the latent before the first step.
       rng: key of this update.
-      tokens: what `encode(batch)` returns, if it is known.
-      convolved: {name: `Convolved`} of `convolutional_losses`, if they are
-        known; None computes them here.
 
     Returns:
       (total scalar float32, Outputs).
     """
-    context = self.observe(batch, rng, tokens)
-    losses, metrics = {}, {}
-    apart = [] if convolved is None else self._convolving()
-    self._collect('model', context, losses, metrics, apart)
-    model = [*losses.values(), *(x.loss for x in (convolved or {}).values())]
-    # Not add_n, whose order of summation depends on which input's memory is
-    # free first: priorities, and with them a resumed run, would differ.
-    per_step = tf.reduce_sum(tf.stack(model), 0)
-    if any(loss.PHASE == 'behavior' for loss in self.losses):
-      self._behave(context, rng, losses, metrics)
-    means = {name: tf.reduce_mean(x) for name, x in losses.items()}
-    for name, value in (convolved or {}).items():
-      means[name] = value.mean + tf.add_n([
-          tf.reduce_sum(slope * (x - tf.stop_gradient(x)))
-          for x, slope in zip(
-              context.features.values(), value.slopes, strict=True)])
-    total, weighing = self.balancer(means)
-    metrics.update(weighing)
-    entries = self.core.replay_entry(context.latents)
-    return total, Outputs(
-        losses=means, metrics=metrics,
-        entries={f'latent/{k}': tf.stop_gradient(x) if x.dtype.is_floating
-                 else x for k, x in entries.items()},
-        per_step=tf.stop_gradient(per_step))
-
-  def convolutional_losses(self, context):
-    """Computes the losses that run convolutions, alone.
-
-    Where XLA compiles the rest, they stay outside: see `training.mixed`.
-
-    Args:
-      context: a `losses.Context`, without a dream.
-
-    Returns:
-      ({name: [B, T] float32}, {metric: scalar}).
-    """
-    losses, metrics = {}, {}
-    others = [x for x in self.losses if x not in self._convolving()]
-    self._collect('model', context, losses, metrics, others)
-    return losses, metrics
-
-  def _convolving(self):
-    """Returns the losses that run convolutions."""
-    return [
-        loss for loss in self.losses
-        if loss.PHASE == 'model' and loss.convolves(self.parts)]
-
-  def _behave(self, context, rng, losses, metrics):
-    """Dreams, and adds the losses on dreams."""
-    if not self.imagination_gradient:
-      context = context._replace(imagined=self.imagine(context, rng))
-      self._collect('behavior', context, losses, metrics)
-      return
-    actor = self.variables_of('actor')
-    with tf.GradientTape(
-        persistent=True, watch_accessed_variables=False) as tape:
-      tape.watch(actor)
-      context = context._replace(imagined=self.imagine(context, rng))
-      values = {}
-      self._collect('behavior', context, values, metrics)
-      through = {
-          name: tf.reduce_mean(values[name]) for loss in self.losses
-          if loss.imagination_gradient for name in loss.names(self.parts)}
-    for name, mean in through.items():
-      # A path through dynamics, reward and critic must train none of them, so
-      # the loss becomes a constant that has the actor's gradient alone.
-      gradients = tape.gradient(
-          mean, actor, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-      linear_part = tf.add_n([
-          tf.reduce_sum(tf.stop_gradient(g) * v)
-          for g, v in zip(gradients, actor, strict=True)])
-      values[name] = tf.stop_gradient(values[name]) + (
-          linear_part - tf.stop_gradient(linear_part))
-    losses.update(values)
-
-  def _collect(self, phase, context, losses, metrics, without=()):
-    """Adds the losses of a phase, checking names and shapes."""
-    for loss in self.losses:
-      if loss.PHASE != phase or loss in without:
-        continue
-      values, extra = loss(context)
-      for name, value in values.items():
-        if name in losses:
-          raise errors.UserError(
-              f'two losses return {name!r}; remove one from Agent.losses')
-        if value.shape.rank != 2 or value.dtype != tf.float32:
-          raise ValueError(
-              f'loss {name!r} of {loss.name} is {value.dtype.name} '
-              f'{value.shape}; losses are float32 [B, T] and unreduced')
-        losses[name] = value
-      metrics.update(extra)
+    total, outputs, _ = self.objective.total(batch, rng)
+    return total, outputs

@@ -193,11 +193,16 @@ class Loss(Component):
     imagination_gradient: whether it differentiates through imagined
       trajectories with respect to the actor. The agent then imagines with
       gradients, and lets those of this loss reach the actor's variables only.
+    across_replicas: where it uses what other replicas know (normalizers,
+      `normalizers.statistics`): 'never'; in its 'statistics' alone, which a
+      loss on dreams may, if only heads and its own variables get gradients; or
+      'throughout', which keeps updates on several replicas from being compiled.
   """
 
   PHASE: str = 'model'
   NAMES: tuple[str, ...] = ()
   imagination_gradient: bool = False
+  across_replicas: str = 'never'
 
   def build(self, parts) -> None:
     """Makes the loss's own variables; most losses have none.
@@ -221,6 +226,15 @@ class Loss(Component):
     del parts
     return False
 
+  def statistics(self, context):
+    """Returns what it needs of all replicas, as a nest of tensors.
+
+    A call finds it in `context.statistics`, or computes it where that is None.
+    On several replicas what comes before and after is compiled by XLA, and this
+    is not.
+    """
+    del context
+
   @required
   def __call__(self, context):
     """Returns ({name: [B, T'] float32}, {metric: scalar})."""
@@ -230,7 +244,13 @@ class Balancer(Component):
   """Weighs the mean losses into one scalar; a `tf.Module`.
 
     total, metrics = balancer({name: scalar mean})
+
+  Attributes:
+    coupled: whether the weight of one loss depends on the value of another,
+      which keeps updates on several replicas from being compiled.
   """
+
+  coupled: bool = False
 
   def build(self, names) -> None:
     """Makes the balancer's own variables for the loss names."""

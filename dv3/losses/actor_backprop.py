@@ -32,6 +32,7 @@ class BackpropLoss(tf.Module, interfaces.Loss):
   PHASE = 'behavior'
   NAMES = ('actor',)
   imagination_gradient = True
+  across_replicas = 'throughout'
 
   def __init__(
       self, *, entropy_scale: float = 3e-4,

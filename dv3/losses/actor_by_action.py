@@ -42,10 +42,18 @@ class ByActionLoss(tf.Module, interfaces.Loss):
     """As the chosen loss says; the choice is made in `build`."""
     return self.chosen is not None and self.chosen.imagination_gradient
 
+  @property
+  def across_replicas(self) -> str:
+    """As the chosen loss says."""
+    return self.chosen.across_replicas if self.chosen else 'never'
+
   def build(self, parts):
     discrete = any(spec.is_discrete for _, spec in parts['actor'].action_spec)
     self.chosen = self._choices[discrete]()
     self.chosen.build(parts)
+
+  def statistics(self, context):
+    return self.chosen.statistics(context)
 
   def __call__(self, context):
     if self.chosen is None:

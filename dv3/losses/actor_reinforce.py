@@ -36,6 +36,7 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
 
   PHASE = 'behavior'
   NAMES = ('actor',)
+  across_replicas = 'statistics'
 
   def __init__(
       self, *, entropy_scale: float = 3e-4,
@@ -53,12 +54,20 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
     self.normalizer.build()
     self.advantage_normalizer.build()
 
+  def statistics(self, context):
+    imagined = context.imagined
+    _, scale = self.normalizer.update(tf.stop_gradient(imagined.returns))
+    offset, spread = self.advantage_normalizer.update(
+        tf.stop_gradient(_advantage(imagined, scale)))
+    return tf.nest.map_structure(
+        tf.convert_to_tensor, (scale, offset, spread))
+
   def __call__(self, context):
     imagined = context.imagined
     stop = tf.stop_gradient
-    _, scale = self.normalizer.update(stop(imagined.returns))
-    advantage = (imagined.returns - imagined.value[:, :-1]) / scale
-    offset, spread = self.advantage_normalizer.update(stop(advantage))
+    scale, offset, spread = (
+        context.statistics or self.statistics(context))
+    advantage = _advantage(imagined, scale)
     centred = (advantage - offset) / spread
     if imagined.actor is None:
       features = {k: stop(v[:, :-1]) for k, v in imagined.features.items()}
@@ -72,6 +81,11 @@ class ReinforceLoss(tf.Module, interfaces.Loss):
         log_prob * stop(centred) + self.entropy_scale * entropy)
     return {'actor': context.per_start(loss)}, metrics(
         imagined, entropy, advantage, scale)
+
+
+def _advantage(imagined, scale):
+  """Returns the advantages [N, H] in units of the returns' scale."""
+  return (imagined.returns - imagined.value[:, :-1]) / scale
 
 
 def metrics(imagined, entropy, advantage, scale):

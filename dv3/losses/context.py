@@ -63,6 +63,8 @@ class Context(NamedTuple):
     discounted_continue: whether the discount is part of the continue target.
     lambda_: float, the mixing factor of lambda-returns.
     imagined: dreamed trajectories; None for losses of the model phase.
+    statistics: what the `statistics` of this very loss returned, where they
+      were computed apart from it; else None, and the loss computes them.
   """
 
   obs: dict[str, tf.Tensor]
@@ -79,6 +81,7 @@ class Context(NamedTuple):
   discounted_continue: bool
   lambda_: float
   imagined: Imagined | None = None
+  statistics: Any = None
 
   def per_start(self, value):
     """Averages [N, H] over the horizon and returns it as [B, T]."""

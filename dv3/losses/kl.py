@@ -36,6 +36,11 @@ class KLLoss(tf.Module, interfaces.Loss):
     self.free_nats = free_nats
     self.free_average = free_average
 
+  @property
+  def across_replicas(self) -> str:
+    """Only the average over the whole batch spans replicas."""
+    return 'throughout' if self.free_average else 'never'
+
   def __call__(self, context):
     dynamics, representation = context.parts['core'].kl(context.latents)
     return {

@@ -35,6 +35,7 @@ class RedundancyLoss(tf.Module, interfaces.Loss):
   """
 
   NAMES = ('redundancy',)
+  across_replicas = 'throughout'
 
   def __init__(self, *, share: float = 5e-4, epsilon: float = 1e-4):
     super().__init__(name='redundancy')

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from dv3 import registry
 from dv3.normalizers import running
+from dv3.normalizers import statistics
 
 
 @registry.register('normalizer', 'meanstd')
@@ -33,8 +34,7 @@ class MeanStdNormalizer(running.RunningNormalizer):
   def statistics(self, values):
     results = tf.stack(
         [tf.reduce_mean(values), tf.reduce_mean(tf.square(values))])
-    context = tf.distribute.get_replica_context()
-    if context is not None and context.num_replicas_in_sync > 1:
+    if context := statistics.replicas():
       # Replicas hold equally many values.
       results = context.all_reduce(tf.distribute.ReduceOp.MEAN, results)
     return tf.unstack(results)

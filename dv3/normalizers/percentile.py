@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from dv3 import registry
 from dv3.normalizers import running
+from dv3.normalizers import statistics
 
 
 @registry.register('normalizer', 'percentile')
@@ -38,8 +39,7 @@ class PercentileNormalizer(running.RunningNormalizer):
     self.percentiles = (low, high)
 
   def statistics(self, values):
-    context = tf.distribute.get_replica_context()
-    if context is not None and context.num_replicas_in_sync > 1:
+    if context := statistics.replicas():
       # Means of the replicas' percentiles would not be the batch's.
       values = context.all_gather(values, axis=0)
     # Two partial sorts by top_k are no faster under XLA and save 1 ms without.

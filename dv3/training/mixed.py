@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dv3 import agent as agent_lib
+from dv3 import objective
 from dv3.nets import fusion
 
 
@@ -24,22 +24,19 @@ class MixedGradients:
   Args:
     agent: the built agent.
     variables: the trained variables, in the order of the gradients.
-    make_rng: function (update, replica, batch size) -> `Rng`.
+    make_rng: function (batch, update, replica) -> `Rng`.
+    rest: what computes all but the convolutions, as `ReplicatedGradients.rest`
+      on several replicas; None compiles it in one piece.
   """
 
-  def __init__(self, agent, variables, make_rng):
+  def __init__(self, agent, variables, make_rng, rest=None):
     self._agent = agent
     self._variables = variables
     self._make_rng = make_rng
-    names = ('encoder', 'decoder')
-    outside = {
-        v.ref() for name in names for v in agent.variables_of(name)}
-    # Losses of convolutions may own variables; which, the tape will say.
-    self._inside = [v for v in variables if v.ref() not in outside]
     compiled = lambda function: tf.function(
         function, autograph=False, jit_compile=True)
     self._features = compiled(self._filter)
-    self._rest = compiled(self._compute_rest)
+    self._rest = rest or compiled(self._compute_rest)
     self._total = compiled(self._compute_total)
 
   def __call__(self, batch, update, replica):
@@ -52,29 +49,27 @@ class MixedGradients:
       tape.watch(features)
       context = self._agent.context(batch, constant, latents)._replace(
           features=features)
-      losses, metrics = self._agent.convolutional_losses(context)
+      losses, metrics = self._agent.objective.convolutional_losses(context)
       means = {name: tf.reduce_mean(x) for name, x in losses.items()}
     convolved, slopes = {}, {}
     for name, mean in means.items():
       found = tape.gradient(
           mean, [list(features.values()), self._variables])
       slopes[name] = found[1]
-      convolved[name] = agent_lib.Convolved(losses[name], mean, [
+      convolved[name] = objective.Convolved(losses[name], mean, [
           tf.zeros_like(x) if slope is None else slope
           for x, slope in zip(features.values(), found[0], strict=True)])
     total, outputs, shares, token_gradient, inside = self._rest(
         batch, constant, convolved, update, replica)
     encoder = tape.gradient(
         tokens, self._variables, output_gradients=token_gradient)
-    inside = dict(zip([v.ref() for v in self._inside], inside, strict=True))
     gradients = []
-    for i, variable in enumerate(self._variables):
+    for i in range(len(self._variables)):
       terms = [
           shares[name] * slopes[name][i] for name in means
           if slopes[name][i] is not None]
-      terms += [x for x in (encoder[i], inside.get(variable.ref()))
-                if x is not None]
-      gradients.append(tf.add_n(terms) if terms else tf.zeros_like(variable))
+      terms += [x for x in (encoder[i], inside[i]) if x is not None]
+      gradients.append(tf.add_n(terms))
     return total, outputs._replace(
         metrics={**outputs.metrics, **metrics}), gradients
 
@@ -86,15 +81,15 @@ class MixedGradients:
       features, latents = self._features(batch, tokens, update, replica)
       context = agent.context(batch, tokens, latents)._replace(
           features=features)
-      losses, _ = agent.convolutional_losses(context)
+      losses, _ = agent.objective.convolutional_losses(context)
     zeros = [tf.zeros_like(x) for x in features.values()]
     convolved = {
-        name: agent_lib.Convolved(x, tf.reduce_mean(x), zeros)
+        name: objective.Convolved(x, tf.reduce_mean(x), zeros)
         for name, x in losses.items()}
     return self._total(batch, tokens, convolved, update, replica)
 
   def _compute_total(self, batch, tokens, convolved, update, replica):
-    return self._agent.loss(
+    return self._agent.objective.total(
         batch, self._make_rng(batch, update, replica), tokens=tokens,
         convolved=convolved)[0]
 
@@ -109,8 +104,8 @@ class MixedGradients:
     means = {name: x.mean for name, x in convolved.items()}
     with tf.GradientTape() as tape:
       tape.watch([tokens, means])
-      total, outputs = self._agent.loss(
+      total, outputs, _ = self._agent.objective.total(
           batch, rng, tokens=tokens, convolved=convolved)
     return total, outputs, *tape.gradient(
-        total, (means, tokens, self._inside),
+        total, (means, tokens, self._variables),
         unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -10,6 +10,7 @@ from dv3 import distributions
 from dv3 import errors
 from dv3.training import distribution
 from dv3.training import mixed
+from dv3.training import replicated
 
 
 class Group(NamedTuple):
@@ -33,11 +34,10 @@ class Update(tf.Module):
     losses, metrics, entries, per_step = update(batch)
 
   N replicas with batch B / N compute what one replica with batch B computes:
-  losses are scaled by 1 / N and summed over replicas before clipping, random
-  numbers belong to global examples. An update whose loss or gradient is not
-  finite changes nothing and says so in the metric `finite`; the metric
-  `bad_gradient` is then the name of the first variable whose gradient is not
-  finite, or None.
+  gradients are averaged over replicas before clipping, random numbers belong
+  to global examples. An update whose loss or gradient is not finite changes
+  nothing and says so in the metric `finite`; the metric `bad_gradient` is then
+  the name of the first variable whose gradient is not finite, or None.
 
   Args:
     agent: the built agent; call under the strategy's scope.
@@ -47,10 +47,14 @@ class Update(tf.Module):
     rate: (factor, priming, priming updates) of every learning rate, as
       `ChainOptimizer.scale_rate` takes them; None leaves them as they are.
     jit_compile: whether XLA compiles loss and gradients: all of it, nothing,
-      or, as 'mixed', all but convolutions; on one replica only.
+      or, as 'mixed', all but convolutions. On several replicas that takes
+      losses whose exchange lies between two parts (`Loss.across_replicas`);
+      with others nothing is compiled.
 
   Attributes:
     compiled: True, False or 'mixed', what is done.
+    gradients: function (batch, update, replica) -> (total, `Outputs`,
+      gradients in the order of `trained`) of one replica.
   """
 
   def __init__(
@@ -76,15 +80,19 @@ class Update(tf.Module):
       raise errors.UserError(
           f"train.jit_compile is {jit_compile!r}; it is True, False, 'mixed' "
           '(XLA for all but convolutions) or None (what suits the device)')
-    # Several replicas talk inside the loss, which a nested function forbids.
-    self.compiled = (
-        jit_compile if strategy.num_replicas_in_sync == 1 else False)
-    self.gradients: Any = self._loss_and_gradients
-    if self.compiled == 'mixed':
-      self.gradients = mixed.MixedGradients(agent, self._trained, self._rng)
-    elif self.compiled:
-      self.gradients = tf.function(
-          self._loss_and_gradients, autograph=False, jit_compile=True)
+    several = strategy.num_replicas_in_sync > 1
+    self.compiled = jit_compile
+    if several and not agent.objective.separable:
+      self.compiled = False
+    self.gradients: Any = self.loss_and_gradients
+    if self.compiled:
+      parts = agent, self._trained, self._rng
+      apart = replicated.ReplicatedGradients(*parts) if several else None
+      if self.compiled == 'mixed':
+        self.gradients = mixed.MixedGradients(*parts, apart and apart.rest)
+      else:
+        self.gradients = apart or tf.function(
+            self.loss_and_gradients, autograph=False, jit_compile=True)
     self._step = tf.function(self._run, autograph=False)
 
   def __call__(self, batch):
@@ -142,9 +150,15 @@ class Update(tf.Module):
       replica: the replica's number.
 
     Returns:
-      (total, `agent.Outputs`, gradients in the order of `trained`).
+      (total, `Outputs`, gradients in the order of `trained`).
     """
-    return self._loss_and_gradients(batch, update, replica)
+    with tf.GradientTape() as tape:
+      total, outputs = self.agent.loss(
+          batch, self._rng(batch, update, replica))
+    gradients = tape.gradient(
+        total, self._trained,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return total, outputs, gradients
 
   @property
   def count(self) -> int:
@@ -174,7 +188,7 @@ class Update(tf.Module):
         batch, tf.identity(self.updates), _replica_id(context))
     scalars = (outputs.losses, {**outputs.metrics, 'loss': total})
     if replicas > 1:
-      gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+      gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
       scalars = tf.nest.map_structure(
           lambda x: context.all_reduce(tf.distribute.ReduceOp.MEAN, x),
           scalars)
@@ -200,18 +214,6 @@ class Update(tf.Module):
         **scalars[1], 'gradient_norm': norm, 'bad_gradient': bad,
         'finite': tf.cast(finite, tf.float32)}
     return (scalars[0], metrics), (outputs.entries, outputs.per_step)
-
-  def _loss_and_gradients(self, batch, update, replica):
-    """Returns (total, outputs, gradients / replicas) of one replica."""
-    replicas = self.strategy.num_replicas_in_sync
-    with tf.GradientTape() as tape:
-      total, outputs = self.agent.loss(
-          batch, self._rng(batch, update, replica))
-      scaled = total / replicas
-    gradients = tape.gradient(
-        scaled, self._trained,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return total, outputs, gradients
 
   def _rng(self, batch, update, replica):
     """Returns the key of one replica's update."""

@@ -29,13 +29,13 @@ def plant():
     return batch
   run.Feed.take = take
 
-  gradients_ = step.Update._loss_and_gradients
+  gradients_ = step.Update.loss_and_gradients
   def gradients(self, batch, update, replica):
     total, outputs, found = gradients_(self, batch, update, replica)
     found = list(found)
     found[3] += tf.where(update + 1 == GRADIENT, np.float32(np.nan), 0.0)
     return total, outputs, found
-  step.Update._loss_and_gradients = gradients
+  step.Update.loss_and_gradients = gradients
 
 if 'tensorflow' in sys.modules:  # Not in the environments' processes.
   plant()

@@ -234,8 +234,8 @@ def test_agent_loss_unreduced(case):
   golden_weights.outputs(policy.log_prob(dream.action), out('policy_logp'))
   golden_weights.outputs(policy.entropy(), out('policy_entropy'))
   losses = {}
-  agent._collect('model', context, losses, {})
-  agent._collect('behavior', context, losses, {})
+  agent.objective.collect('model', context, losses, {})
+  agent.objective.collect('behavior', context, losses, {})
   for name, value in losses.items():
     np.testing.assert_allclose(
         value, data[f'loss/{LOSSES[name]}'], rtol=1e-4, atol=1e-5,

@@ -1,6 +1,8 @@
 """Trains one agent on one replica and on several; prints what differs as JSON.
 
-    replicas_program.py COUNT [DTYPE]
+    replicas_program.py COUNT [DTYPE [MODE]]
+
+MODE is graph, xla or mixed.
 
 A program of its own: logical devices exist only if they are made before
 TensorFlow starts.
@@ -18,17 +20,19 @@ from dv3.training import distribution
 from dv3.training import step
 
 UPDATES = 20
-# Those of the 2025 form, and one whose statistics span the replicas.
 LOSSES = (
     'kl', 'reconstruction', 'reward', 'continue', 'actor_reinforce',
-    'critic_imagined', 'critic_replay', 'redundancy')
+    'critic_imagined', 'critic_replay')
+MODES = {'graph': False, 'xla': True, 'mixed': 'mixed'}
 
 
-def train(strategy, dtype):
+def train(strategy, dtype, mode):
   """Returns ({name: value after the updates}, [losses], all equal)."""
+  # One more, whose statistics span the replicas throughout.
+  losses = LOSSES + (() if MODES[mode] else ('redundancy',))
   with strategy.scope():
     agent = small_agent.make(dtype, losses=tuple(
-        registry.get('loss', name) for name in LOSSES))
+        registry.get('loss', name) for name in losses))
     agent.build()
     rng = np.random.default_rng(0)
     for variable in agent.variables:
@@ -38,7 +42,9 @@ def train(strategy, dtype):
     optimizer = small_agent.part(
         'optimizer', 'laprop', learning_rate=1e-2, warmup_updates=0)
     update = step.Update(
-        agent, strategy, (('agent', ('*',), optimizer),), seed=7)
+        agent, strategy, (('agent', ('*',), optimizer),), seed=7,
+        jit_compile=MODES[mode])
+    assert update.compiled == MODES[mode]
   history = []
   for i in range(UPDATES):
     losses, metrics, entries, per_step = update(small_agent.batch(seed=i))
@@ -78,12 +84,14 @@ def compare(one, other):
 
 
 def main():
-  count, dtype = int(sys.argv[1]), (sys.argv[2:] or ['float32'])[0]
+  count, dtype, mode = (*sys.argv[1:], *('float32', 'graph')[
+      len(sys.argv) - 2:])
+  count = int(count)
   distribution.split_cpu(count)
   registry.get('optimizer', 'laprop')
   json.dump(compare(
-      train(tf.distribute.get_strategy(), dtype),
-      train(distribution.make_strategy('mirrored', count), dtype)),
+      train(tf.distribute.get_strategy(), dtype, mode),
+      train(distribution.make_strategy('mirrored', count), dtype, mode)),
       sys.stdout)
 
 

@@ -23,9 +23,10 @@ def compare(*arguments):
   return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('count', ['2', '4'])
-def test_replicas_compute_what_one_computes(count):
-  found = compare(count)
+@pytest.mark.parametrize('count, mode', [
+    ('2', 'graph'), ('4', 'graph'), ('2', 'xla'), ('2', 'mixed')])
+def test_replicas_compute_what_one_computes(count, mode):
+  found = compare(count, 'float32', mode)
   assert found['names_equal']
   assert found['compared'] > 150  # Parameters, statistics, two moments.
   assert found['replicas_equal']

@@ -1,0 +1,217 @@
+"""What an agent trains on: its losses, collected, averaged and weighed."""
+
+from typing import Any
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dv3 import errors
+
+
+class Outputs(NamedTuple):
+  """What a training loss returns besides the total.
+
+  Attributes:
+    losses: {name: scalar float32}, unweighted means.
+    metrics: {name: scalar}.
+    entries: {name: [B, T, ...]}, new latents for replay.
+    per_step: [B, T] float32, the model's unweighted loss of each step, for
+      prioritised samplers.
+  """
+
+  losses: dict[str, tf.Tensor]
+  metrics: dict[str, tf.Tensor]
+  entries: dict[str, tf.Tensor]
+  per_step: tf.Tensor
+
+
+class Convolved(NamedTuple):
+  """A loss that was computed before the others; see `Objective.total`.
+
+  Attributes:
+    loss: [B, T] float32.
+    mean: scalar, its mean.
+    slopes: gradients of the mean with respect to the features, in their order,
+      [B, T, F] each.
+  """
+
+  loss: tf.Tensor
+  mean: tf.Tensor
+  slopes: list[tf.Tensor]
+
+
+class Objective:
+  """The training loss of an agent, whole or in parts.
+
+  Parts are for updates that are not compiled in one piece: losses that run
+  convolutions may be computed before the others (`training.mixed`), losses that
+  await other replicas after them (`training.replicated`).
+
+  Args:
+    agent: the agent whose parts and losses it uses, once that is built.
+  """
+
+  def __init__(self, agent):
+    self._agent = agent
+
+  def total(self, batch, rng, *, tokens=None, convolved=None, awaited=None):
+    """Computes the training loss of one batch.
+
+    Args:
+      batch: see `Agent.loss`.
+      rng: key of this update.
+      tokens: what `Agent.encode(batch)` returns, if it is known.
+      convolved: {name: `Convolved`} of `convolutional_losses`, if they are
+        known; None computes them here.
+      awaited: {name: scalar} in place of the means of the losses that
+        `awaiting` lists; None computes them here.
+
+    Returns:
+      (total scalar float32, `Outputs`, the `losses.Context`).
+    """
+    agent = self._agent
+    context = agent.observe(batch, rng, tokens)
+    losses, metrics = {}, {}
+    without = [] if convolved is None else self._convolving()
+    self.collect('model', context, losses, metrics, without)
+    model = [*losses.values(), *(x.loss for x in (convolved or {}).values())]
+    # Not add_n, whose order of summation depends on which input's memory is
+    # free first: priorities, and with them a resumed run, would differ.
+    per_step = tf.reduce_sum(tf.stack(model), 0)
+    if any(loss.PHASE == 'behavior' for loss in agent.losses):
+      context = self._behave(
+          context, rng, losses, metrics,
+          [] if awaited is None else self.awaiting)
+    means = {name: tf.reduce_mean(x) for name, x in losses.items()}
+    means.update(awaited or {})
+    for name, value in (convolved or {}).items():
+      means[name] = value.mean + tf.add_n([
+          tf.reduce_sum(slope * (x - tf.stop_gradient(x)))
+          for x, slope in zip(
+              context.features.values(), value.slopes, strict=True)])
+    total, weighing = agent.balancer(means)
+    metrics.update(weighing)
+    entries = agent.core.replay_entry(context.latents)
+    return total, Outputs(
+        losses=means, metrics=metrics,
+        entries={f'latent/{k}': tf.stop_gradient(x) if x.dtype.is_floating
+                 else x for k, x in entries.items()},
+        per_step=tf.stop_gradient(per_step)), context
+
+  def convolutional_losses(self, context):
+    """Computes the losses that run convolutions, alone.
+
+    Args:
+      context: a `losses.Context`, without a dream.
+
+    Returns:
+      ({name: [B, T] float32}, {metric: scalar}).
+    """
+    losses, metrics = {}, {}
+    convolving = self._convolving()
+    others = [x for x in self._agent.losses if x not in convolving]
+    self.collect('model', context, losses, metrics, others)
+    return losses, metrics
+
+  def _convolving(self):
+    """Returns the losses that run convolutions."""
+    agent = self._agent
+    return [
+        loss for loss in agent.losses
+        if loss.PHASE == 'model' and loss.convolves(agent.parts)]
+
+  @property
+  def awaiting(self) -> list[Any]:
+    """The losses that await statistics of all replicas."""
+    return [
+        loss for loss in self._agent.losses
+        if loss.across_replicas == 'statistics']
+
+  @property
+  def separable(self) -> bool:
+    """Whether all that spans replicas lies between two parts of the loss."""
+    agent = self._agent
+    return not (
+        agent.imagination_gradient or agent.balancer.coupled or any(
+            loss.across_replicas == 'throughout' for loss in agent.losses))
+
+  def statistics(self, context):
+    """Returns what each of the losses that `awaiting` lists needs."""
+    return [loss.statistics(context) for loss in self.awaiting]
+
+  def awaited_losses(self, context, statistics):
+    """Computes the losses that `awaiting` lists.
+
+    Args:
+      context: a `losses.Context` with a dream.
+      statistics: what `statistics` returned.
+
+    Returns:
+      ({name: [B, T'] float32}, {metric: scalar}).
+    """
+    losses, metrics = {}, {}
+    for loss, known in zip(self.awaiting, statistics, strict=True):
+      self._add(loss, context._replace(statistics=known), losses, metrics)
+    return losses, metrics
+
+  def _behave(self, context, rng, losses, metrics, without=()):
+    """Dreams, adds the losses on dreams and returns the context with them."""
+    agent = self._agent
+    if not agent.imagination_gradient:
+      context = context._replace(imagined=agent.imagine(context, rng))
+      self.collect('behavior', context, losses, metrics, without)
+      return context
+    actor = agent.variables_of('actor')
+    with tf.GradientTape(
+        persistent=True, watch_accessed_variables=False) as tape:
+      tape.watch(actor)
+      context = context._replace(imagined=agent.imagine(context, rng))
+      values = {}
+      self.collect('behavior', context, values, metrics, without)
+      through = {
+          name: tf.reduce_mean(values[name]) for loss in agent.losses
+          if loss.imagination_gradient for name in loss.names(agent.parts)}
+    for name, mean in through.items():
+      # A path through dynamics, reward and critic must train none of them, so
+      # the loss becomes a constant that has the actor's gradient alone.
+      gradients = tape.gradient(
+          mean, actor, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+      linear_part = tf.add_n([
+          tf.reduce_sum(tf.stop_gradient(g) * v)
+          for g, v in zip(gradients, actor, strict=True)])
+      values[name] = tf.stop_gradient(values[name]) + (
+          linear_part - tf.stop_gradient(linear_part))
+    losses.update(values)
+    return context
+
+  def collect(self, phase, context, losses, metrics, without=()):
+    """Adds the losses of a phase to `losses`, and their metrics.
+
+    Args:
+      phase: 'model' or 'behavior'.
+      context: what they see.
+      losses: {name: [B, T'] float32}, added to.
+      metrics: {name: scalar}, added to.
+      without: losses to leave out.
+
+    Raises:
+      UserError: if two losses return one name.
+      ValueError: for a loss of another shape or type.
+    """
+    for loss in self._agent.losses:
+      if loss.PHASE == phase and loss not in without:
+        self._add(loss, context, losses, metrics)
+
+  def _add(self, loss, context, losses, metrics):
+    """Adds one loss object's values, checking names and shapes."""
+    values, extra = loss(context)
+    for name, value in values.items():
+      if name in losses:
+        raise errors.UserError(
+            f'two losses return {name!r}; remove one from Agent.losses')
+      if value.shape.rank != 2 or value.dtype != tf.float32:
+        raise ValueError(
+            f'loss {name!r} of {loss.name} is {value.dtype.name} '
+            f'{value.shape}; losses are float32 [B, T] and unreduced')
+      losses[name] = value
+    metrics.update(extra)
