@@ -97,9 +97,7 @@ class Conv2D(keras.layers.Layer):
     """Rearranges a `product` where pixels were repeated, and adds the bias."""
     if self.repeated:
       y = tf.nn.depth_to_space(y, 2)
-    for bias in biases:
-      y += tf.cast(bias, self.compute_dtype)
-    return y
+    return _biased(y, biases)
 
   def get_config(self):
     return {**super().get_config(), **self.options}
@@ -167,9 +165,7 @@ class Upconv2D(keras.layers.Layer):
 
   def finish(self, y, *biases):
     """Adds the bias to a `product`."""
-    for bias in biases:
-      y += tf.cast(bias, self.compute_dtype)
-    return y
+    return _biased(y, biases)
 
   def get_config(self):
     return {**super().get_config(), **self.options}
@@ -190,9 +186,26 @@ def stage(x, conv, norm, act, pool: bool = False):
     if pool:
       y = max_pool2(y)  # Before the bias, which no maximum depends on.
     y = conv.finish(y, *weights[:len(biases)])
-    return act(norm.compute(y, *weights[len(biases):]))
+    rows = norm.compute(_rows(y), *weights[len(biases):])
+    return tf.reshape(act(rows), tf.shape(y))
   return fusion.fused(
       rest, conv.product(x), *biases, *norm.trainable_variables)
+
+
+def _rows(x):
+  """Returns x [..., ch] as a matrix.
+
+  Sums for the gradients of weights [ch] are twice as fast over its rows as over
+  three axes, under XLA on a CPU.
+  """
+  return tf.reshape(x, [-1, x.shape[-1]])
+
+
+def _biased(x, biases):
+  """Adds biases [ch] to x [..., ch]."""
+  for bias in biases:
+    x = tf.reshape(_rows(x) + tf.cast(bias, x.dtype), tf.shape(x))
+  return x
 
 
 def max_pool2(x):

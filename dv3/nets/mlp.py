@@ -95,11 +95,15 @@ class MLP(keras.layers.Layer):
   def call(self, x):
     if isinstance(x, (list, tuple)):
       x = list(x) if self.hidden else tf.concat(list(x), -1)
-    if not isinstance(x, list):
-      x = tf.cast(x, self.compute_dtype)
+    if not self.hidden:
+      return tf.cast(x, self.compute_dtype)
+    pieces = x if isinstance(x, list) else [x]
+    lead = linear.dynamic_shape(pieces[0])[:-1]
+    # As one matrix: under XLA on the CPU, sums over several axes are slow.
+    x = [tf.reshape(piece, [-1, piece.shape[-1]]) for piece in pieces]
     for layer in self.hidden:
       x = layer(x)
-    return x
+    return tf.reshape(x, [*lead, x.shape[-1]])
 
   def get_config(self):
     return {**super().get_config(), **self.options}
