@@ -93,6 +93,38 @@ class Conv2D(keras.layers.Layer):
     return tf.nn.conv2d(
         x, tf.cast(kernel, self.compute_dtype), stride, self.padding)
 
+  @property
+  def foldable(self):
+    """Whether `folded_product` exists and is the faster one, on a CPU.
+
+    With few channels: kernels of sums for four pixels multiply 1.4 times as
+    much and fill vectors of 16, and maxima need no pixels of other rows.
+    Measured for 3 to 8 and 8 to 12 channels, and not for 12 to 16.
+    """
+    return (
+        self.depth <= 12 and self.stride == 1 and self.padding == 'SAME'
+        and not self.repeated and not self.transposed
+        and self.options['kernel_size'] % 2 == 1)
+
+  def folded_product(self, x):
+    """Returns `product(x)` with 2 x 2 pixels side by side, for even Y and X.
+
+    Args:
+      x: [N, Y, X, in].
+
+    Returns:
+      [N, Y / 2, X / 2, 4, ch].
+    """
+    x = tf.nn.space_to_depth(tf.cast(x, self.compute_dtype), 2)
+    kernel = tf.convert_to_tensor(self.kernel)
+    taps = tf.constant(_folded_taps(kernel.shape[0]))
+    kernel = tf.einsum('aitp,bjuq,tucd->ijpqcabd', taps, taps, kernel)
+    size, channels = kernel.shape[0], x.shape[-1]
+    y = tf.nn.conv2d(x, tf.cast(
+        tf.reshape(kernel, [size, size, channels, 4 * self.depth]),
+        self.compute_dtype), 1, 'SAME')
+    return tf.reshape(y, [*linear.dynamic_shape(y)[:3], 4, self.depth])
+
   def finish(self, y, *biases):
     """Rearranges a `product` where pixels were repeated, and adds the bias."""
     if self.repeated:
@@ -182,14 +214,15 @@ def stage(x, conv, norm, act, pool: bool = False):
     pool: whether to take maxima.
   """
   biases = conv.biases
+  folded = pool and getattr(conv, 'foldable', False)
   def rest(y, *weights):
-    if pool:
-      y = max_pool2(y)  # Before the bias, which no maximum depends on.
+    if pool:  # Before the bias, which no maximum depends on.
+      y = tf.reduce_max(y, 3) if folded else max_pool2(y)
     y = conv.finish(y, *weights[:len(biases)])
     rows = norm.compute(_rows(y), *weights[len(biases):])
     return tf.reshape(act(rows), tf.shape(y))
   return fusion.fused(
-      rest, conv.product(x), *biases, *norm.trainable_variables)
+      rest, conv.folded_product(x) if folded else conv.product(x), *biases, *norm.trainable_variables)
 
 
 def _rows(x):
@@ -233,6 +266,21 @@ def _phase_sums(size: int) -> np.ndarray:
     for tap, offset in enumerate(row):
       sums[a, offset + reach, tap] = 1.0
   return sums
+
+
+def _folded_taps(size: int) -> np.ndarray:
+  """Returns [2, m, size, 2]: which tap joins pixels of two folded rows.
+
+  Output row 2 i + a sees input row 2 (i + offset) + p at one tap or at none.
+  """
+  pad = (size - 1) // 2
+  reach = (pad + 1) // 2
+  taps = np.zeros((2, 2 * reach + 1, size, 2), np.float32)
+  for a in (0, 1):
+    for tap in range(size):
+      row = a + tap - pad
+      taps[a, row // 2 + reach, tap, row % 2] = 1.0
+  return taps
 
 
 def _spread(x):

@@ -8,6 +8,14 @@ from dv3.collectors import nests
 from dv3.collectors import random_policy
 from dv3.nets import fusion
 
+WHOLE = 300_000
+"""Encoder parameters times images up to which XLA compiles 'mixed' steps whole.
+
+XLA's convolutions are slower on a CPU than oneDNN's, but need no calls between
+them. Measured: faster up to 16 images with 20,000 parameters (size/1m.gin, 20 %)
+and for one image with 250,000 (size/12m.gin), slower beyond.
+"""
+
 
 class Policy:
   """Wraps `Agent.policy` into a compiled function of one step.
@@ -28,7 +36,8 @@ class Policy:
     random_steps: steps, over all environments, with uniformly random actions
       at first.
     jit_compile: whether XLA compiles the step, for each number of environments:
-      all of it, nothing, or, as 'mixed', all but the encoder's convolutions.
+      all of it, nothing, or, as 'mixed', all but the encoder's convolutions
+      where these are many (`WHOLE`).
   """
 
   def __init__(
@@ -82,15 +91,23 @@ class Policy:
     """How often the step was traced: once for each number of environments."""
     return len(self._steps)
 
+  def _encoding(self, num_envs):
+    """Returns the encoder's parameters times the images that they meet."""
+    return num_envs * sum(
+        v.shape.num_elements() for v in self._agent.variables_of('encoder'))
+
   def _concrete(self, values, state):
     """Traces the step for flat arguments; returns it and its results' nest."""
     keys = [k for k, _ in self._agent.obs_spec]
+    compiled = self._jit_compile
+    if compiled == 'mixed' and self._encoding(len(values[0])) <= WHOLE:
+      compiled = True
     nest = []
 
     def run(*values):
       is_first, call_index, *leaves = values[len(keys):]
       obs = dict(zip(keys, values[:len(keys)], strict=True))
-      if self._jit_compile == 'mixed':
+      if compiled == 'mixed':
         with fusion.fusing():
           tokens = self._agent.encode(obs)
         inner = tf.function(act, autograph=False, jit_compile=True)
@@ -107,7 +124,7 @@ class Policy:
           mode=self._mode)
 
     function = tf.function(
-        run, autograph=False, jit_compile=self._jit_compile is True)
+        run, autograph=False, jit_compile=compiled is True)
     return function.get_concrete_function(
         *[tf.TensorSpec(x.shape, x.dtype) for x in values]), nest[0]
 

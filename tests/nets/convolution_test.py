@@ -1,0 +1,85 @@
+"""Stages of convolutions, against sums written out in NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dv3.nets import convolution
+from dv3.nets import fusion
+from dv3.nets import norms
+
+
+def convolved(x, kernel):
+  """Returns the SAME convolution of x [N, Y, X, in] by its definition."""
+  size = kernel.shape[0]
+  pad = (size - 1) // 2
+  padded = np.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+  result = np.zeros((*x.shape[:3], kernel.shape[3]))
+  for row in range(x.shape[1]):
+    for column in range(x.shape[2]):
+      patch = padded[:, row: row + size, column: column + size]
+      result[:, row, column] = np.einsum('nijc,ijcd->nd', patch, kernel)
+  return result
+
+
+def pooled(y):
+  n, rows, columns, depth = y.shape
+  return y.reshape(n, rows // 2, 2, columns // 2, 2, depth).max((2, 4))
+
+
+@pytest.mark.parametrize('size', [1, 3, 5, 7])
+def test_folded_product_holds_four_pixels_of_the_product(size):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 6, 8, 3)).astype(np.float32)
+  conv = convolution.Conv2D(4, size)
+  conv.build([None, None, None, 3])
+  conv.kernel.assign(rng.normal(size=conv.kernel.shape))
+  assert conv.foldable
+  want = convolved(x, conv.kernel.numpy())
+  folded = conv.folded_product(x).numpy()
+  assert folded.shape == (2, 3, 4, 4, 4)
+  for a in (0, 1):
+    for b in (0, 1):
+      np.testing.assert_allclose(
+          folded[:, :, :, 2 * a + b], want[:, a::2, b::2], rtol=1e-4,
+          atol=1e-4)
+
+
+@pytest.mark.parametrize('fuse', [False, True])
+@pytest.mark.parametrize('depth', [4, 16])
+def test_stage_with_maxima(depth, fuse):
+  rng = np.random.default_rng(1)
+  x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
+  conv, norm = convolution.Conv2D(depth, 5), norms.make('rms')
+  conv.build([None, None, None, 3])
+  norm.build([None, None, None, depth])
+  for weight in (conv.kernel, conv.bias, norm.scale):
+    weight.assign(rng.normal(size=weight.shape))
+  assert conv.foldable == (depth == 4)
+
+  @tf.function(autograph=False)
+  def run(x):
+    if not fuse:
+      return convolution.stage(x, conv, norm, tf.nn.relu, pool=True)
+    with fusion.fusing():
+      return convolution.stage(x, conv, norm, tf.nn.relu, pool=True)
+
+  y = pooled(convolved(x, conv.kernel.numpy())) + conv.bias.numpy()
+  y /= np.sqrt((y ** 2).mean(-1, keepdims=True) + 1e-4)
+  want = np.maximum(y * norm.scale.numpy(), 0.0)
+  np.testing.assert_allclose(run(x), want, rtol=1e-3, atol=1e-3)
+
+
+def test_equal_pixels_share_the_gradient_of_a_folded_maximum():
+  conv, norm = convolution.Conv2D(1, 1, use_bias=False), norms.make('none')
+  conv.build([None, None, None, 1])
+  norm.build([None, None, None, 1])
+  conv.kernel.assign([[[[1.0]]]])
+  x = tf.constant([[3.0, 3.0], [1.0, 3.0]])[None, :, :, None]
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    y = convolution.stage(x, conv, norm, tf.identity, pool=True)
+  np.testing.assert_allclose(y, [[[[3.0]]]])
+  np.testing.assert_allclose(
+      tape.gradient(y, x)[0, :, :, 0], [[1 / 3, 1 / 3], [0, 1 / 3]],
+      rtol=1e-6)
