@@ -222,7 +222,8 @@ def stage(x, conv, norm, act, pool: bool = False):
     rows = norm.compute(_rows(y), *weights[len(biases):])
     return tf.reshape(act(rows), tf.shape(y))
   return fusion.fused(
-      rest, conv.folded_product(x) if folded else conv.product(x), *biases, *norm.trainable_variables)
+      rest, conv.folded_product(x) if folded else conv.product(x), *biases,
+      *norm.trainable_variables)
 
 
 def _rows(x):

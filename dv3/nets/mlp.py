@@ -103,7 +103,7 @@ class MLP(keras.layers.Layer):
     x = [tf.reshape(piece, [-1, piece.shape[-1]]) for piece in pieces]
     for layer in self.hidden:
       x = layer(x)
-    return tf.reshape(x, [*lead, x.shape[-1]])
+    return tf.reshape(x, [*lead, self.hidden[-1].linear.units])
 
   def get_config(self):
     return {**super().get_config(), **self.options}

@@ -12,8 +12,8 @@ WHOLE = 300_000
 """Encoder parameters times images up to which XLA compiles 'mixed' steps whole.
 
 XLA's convolutions are slower on a CPU than oneDNN's, but need no calls between
-them. Measured: faster up to 16 images with 20,000 parameters (size/1m.gin, 20 %)
-and for one image with 250,000 (size/12m.gin), slower beyond.
+them. Measured: faster up to 16 images with 20,000 parameters (size/1m.gin) and
+for one image with 250,000 (size/12m.gin), slower beyond.
 """
 
 

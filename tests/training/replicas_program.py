@@ -29,9 +29,10 @@ MODES = {'graph': False, 'xla': True, 'mixed': 'mixed'}
 def train(strategy, dtype, mode):
   """Returns ({name: value after the updates}, [losses], all equal)."""
   # One more, whose statistics span the replicas throughout.
+  images = mode == 'mixed'
   losses = LOSSES + (() if MODES[mode] else ('redundancy',))
   with strategy.scope():
-    agent = small_agent.make(dtype, losses=tuple(
+    agent = small_agent.make(dtype, images, losses=tuple(
         registry.get('loss', name) for name in losses))
     agent.build()
     rng = np.random.default_rng(0)
@@ -47,7 +48,8 @@ def train(strategy, dtype, mode):
     assert update.compiled == MODES[mode]
   history = []
   for i in range(UPDATES):
-    losses, metrics, entries, per_step = update(small_agent.batch(seed=i))
+    losses, metrics, entries, per_step = update(
+        small_agent.batch(seed=i, images=images))
     assert metrics['finite'] == 1.0
     history.append({
         **losses, 'norm': metrics['gradient_norm'],

@@ -24,7 +24,8 @@ def compare(*arguments):
 
 
 @pytest.mark.parametrize('count, mode', [
-    ('2', 'graph'), ('4', 'graph'), ('2', 'xla'), ('2', 'mixed')])
+    ('2', 'graph'), ('4', 'graph'), ('2', 'xla'),
+    pytest.param('2', 'mixed', marks=pytest.mark.slow)])
 def test_replicas_compute_what_one_computes(count, mode):
   found = compare(count, 'float32', mode)
   assert found['names_equal']
