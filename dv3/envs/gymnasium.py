@@ -14,8 +14,8 @@ from dv3.envs import wrappers
 
 _EXTRAS = {
     'flappy_bird_gymnasium': 'flappy_bird', 'gymnasium_robotics': 'robotics',
-    'highway_env': 'highway', 'mujoco': 'mujoco', 'popgym': 'popgym',
-    'pygame': 'pygame'}
+    'highway_env': 'highway', 'imageio': 'mujoco', 'mujoco': 'mujoco',
+    'popgym': 'popgym', 'pygame': 'pygame'}
 """The extras of dv3 that bring packages which environments need."""
 
 
@@ -51,6 +51,11 @@ def make(
         f'{id} needs a package that is not installed: {error}; '
         f'{_install(str(error)) or "install it"}') from error
   except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
+    missing = getattr(error, 'name', None)
+    if id in gymnasium.registry and missing:
+      raise errors.UserError(
+          f'{id} needs the package {missing}, which is not installed; '
+          f'{_install(missing) or "install it"}') from error
     near = difflib.get_close_matches(id, list(gymnasium.registry), 3, 0.5)
     hint = f'did you mean {" or ".join(near)}?' if near else (
         'import the package that registers it: package.module:Name-v0')

@@ -82,7 +82,9 @@ class Update(tf.Module):
           '(XLA for all but convolutions) or None (what suits the device)')
     several = strategy.num_replicas_in_sync > 1
     self.compiled = jit_compile
-    if several and not agent.objective.separable:
+    # A TPU's strategy compiles the whole step itself.
+    if isinstance(strategy, tf.distribute.TPUStrategy) or (
+        several and not agent.objective.separable):
       self.compiled = False
     self.gradients: Any = self.loss_and_gradients
     if self.compiled:

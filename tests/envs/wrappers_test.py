@@ -155,3 +155,12 @@ def test_names_of_gymnasium_environments_are_suggested():
     make(id='no_such_module:Thing-v0')
   with pytest.raises(errors.UserError, match=r'dv3\[atari\]'):
     make(id='ALE/NoSuchGame-v5')
+
+
+def test_a_registered_environment_lacks_a_package(monkeypatch):
+  def make(*args, **kwargs):
+    raise ModuleNotFoundError("No module named 'imageio'", name='imageio')
+  monkeypatch.setattr(gymnasium, 'make', make)
+  with pytest.raises(
+      errors.UserError, match=r'needs.*imageio.*pip install "dv3\[mujoco\]"'):
+    registry.get('env', 'gymnasium')(id='Humanoid-v5')
