@@ -45,21 +45,23 @@ def main():
   """Runs one case."""
   case, repeats = sys.argv[1], int(sys.argv[2])
   algorithm, spaces = CASES[case]
-  module = importlib.import_module('sheeprl.algos.dreamer_v3.dreamer_v3')
+  form, _, _ = algorithm.rpartition('_')  # dreamer_v3 or dreamer_v3_5.
+  module = importlib.import_module(f'sheeprl.algos.{form}.{form}')
   original, seconds, first = module.train, [], []
 
   def timed(*args, **kwargs):
     begin = time.perf_counter()
-    original(*args, **kwargs)
+    result = original(*args, **kwargs)
     seconds.append(time.perf_counter() - begin)
     first.append(time.time() - BEGIN)
     print(f'update {len(seconds)}: {seconds[-1]:.2f} s', file=sys.stderr)
     if len(seconds) > repeats + 1:
       raise Done
+    return result
 
   module.train = timed
   sys.argv[1:] = [
-      'exp=dreamer_v3', f'algo={algorithm}', *SPACES[spaces],
+      f'exp={form}', f'algo={algorithm}', *SPACES[spaces],
       'algo.per_rank_batch_size=16', 'algo.per_rank_sequence_length=64',
       'algo.learning_starts=128', 'algo.replay_ratio=1',
       'algo.total_steps=100000', 'env.num_envs=1', 'env.capture_video=False',
