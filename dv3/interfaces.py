@@ -196,7 +196,9 @@ class Loss(Component):
     across_replicas: where it uses what other replicas know (normalizers,
       `normalizers.statistics`): 'never'; in its 'statistics' alone, which a
       loss on dreams may, if only heads and its own variables get gradients; or
-      'throughout', which keeps updates on several replicas from being compiled.
+      'throughout', which keeps updates on several replicas from being compiled,
+      as do a loss that owns untrained variables otherwise, and a class that
+      overrides `__call__` and inherits `statistics`.
   """
 
   PHASE: str = 'model'
@@ -246,11 +248,11 @@ class Balancer(Component):
     total, metrics = balancer({name: scalar mean})
 
   Attributes:
-    coupled: whether the weight of one loss depends on the value of another,
-      which keeps updates on several replicas from being compiled.
+    linear: whether the total is linear in every mean, and a call assigns no
+      variable. With others, updates on several replicas are not compiled.
   """
 
-  coupled: bool = False
+  linear: bool = False
 
   def build(self, names) -> None:
     """Makes the balancer's own variables for the loss names."""

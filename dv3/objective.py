@@ -83,7 +83,10 @@ class Objective:
           context, rng, losses, metrics,
           [] if awaited is None else self.awaiting)
     means = {name: tf.reduce_mean(x) for name, x in losses.items()}
-    means.update(awaited or {})
+    for name, mean in (awaited or {}).items():
+      if name in means:
+        raise _twice(name)
+      means[name] = mean
     for name, value in (convolved or {}).items():
       means[name] = value.mean + tf.add_n([
           tf.reduce_sum(slope * (x - tf.stop_gradient(x)))
@@ -131,9 +134,9 @@ class Objective:
   def separable(self) -> bool:
     """Whether all that spans replicas lies between two parts of the loss."""
     agent = self._agent
-    return not (
-        agent.imagination_gradient or agent.balancer.coupled or any(
-            loss.across_replicas == 'throughout' for loss in agent.losses))
+    return (
+        not agent.imagination_gradient and agent.balancer.linear
+        and all(map(_separable, agent.losses)))
 
   def statistics(self, context):
     """Returns what each of the losses that `awaiting` lists needs."""
@@ -151,7 +154,13 @@ class Objective:
     """
     losses, metrics = {}, {}
     for loss, known in zip(self.awaiting, statistics, strict=True):
-      self._add(loss, context._replace(statistics=known), losses, metrics)
+      values, listed = {}, loss.names(self._agent.parts)
+      self._add(loss, context._replace(statistics=known), values, metrics)
+      if set(values) != set(listed):
+        raise errors.UserError(
+            f'{loss.name} returns the losses {sorted(values)}, while its NAMES '
+            f'or names() list {sorted(listed)}; make them agree')
+      losses.update(values)
     return losses, metrics
 
   def _behave(self, context, rng, losses, metrics, without=()):
@@ -207,11 +216,30 @@ class Objective:
     values, extra = loss(context)
     for name, value in values.items():
       if name in losses:
-        raise errors.UserError(
-            f'two losses return {name!r}; remove one from Agent.losses')
+        raise _twice(name)
       if value.shape.rank != 2 or value.dtype != tf.float32:
         raise ValueError(
             f'loss {name!r} of {loss.name} is {value.dtype.name} '
             f'{value.shape}; losses are float32 [B, T] and unreduced')
       losses[name] = value
     metrics.update(extra)
+
+
+def _twice(name):
+  """Returns the error of two losses with one name."""
+  return errors.UserError(
+      f'two losses return {name!r}; remove one from Agent.losses')
+
+
+def _separable(loss) -> bool:
+  """Whether all that a loss exchanges lies in its `statistics`."""
+  if loss.across_replicas == 'statistics':
+    # A class that changes what its parent's call sees does not change what the
+    # parent's statistics see.
+    first = lambda name: next(
+        i for i, cls in enumerate(type(loss).__mro__) if name in vars(cls))
+    return loss.PHASE == 'behavior' and first('__call__') >= first('statistics')
+  # What assigns variables cannot be in a function that XLA compiles apart.
+  untrained = len(getattr(loss, 'variables', ())) > len(
+      getattr(loss, 'trainable_variables', ()))
+  return loss.across_replicas == 'never' and not untrained

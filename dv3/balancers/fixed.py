@@ -37,6 +37,8 @@ class FixedBalancer(tf.Module, interfaces.Balancer):
   Source: danijar/dreamerv3 e3f0224, `loss_scales`.
   """
 
+  linear = True
+
   def __init__(self, *, scales: dict[str, float] | None = None):
     super().__init__(name='fixed')
     # A dict as an attribute would become a wrapper that checkpoints watch.

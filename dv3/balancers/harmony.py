@@ -40,6 +40,8 @@ class HarmonyBalancer(tf.Module, interfaces.Balancer):
     and leaves other observations and the continue loss unweighted.
   """
 
+  linear = True
+
   def __init__(
       self, *, groups: tuple = _GROUPS,
       scales: dict[str, float] | None = None):

@@ -108,7 +108,7 @@ class ChainOptimizer(keras.optimizers.Optimizer):
     """Turns gradients into directions; tensors in, tensors out.
 
     Args:
-      gradients: list of [...] float32, summed over replicas.
+      gradients: list of [...] float32, averaged over replicas.
       parameters: list of [...] float32, likewise.
       slots: {slot: list of [...] float32}, likewise.
       count: [] float32, this update's number t = 1, 2, ...

@@ -134,7 +134,7 @@ class Update(tf.Module):
     return self._step([batch])[0]
 
   def replica_step(self, batch):
-    """The whole update of one replica, uncompiled, for `dv3-export`.
+    """The whole update of one replica, for `dv3-export`.
 
     Returns:
       ((losses, metrics), (entries, per_step)) as tensors.

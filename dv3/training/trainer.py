@@ -84,9 +84,9 @@ def train(
     scaling: factory of the rule that multiplies batch size, environments and
       learning rates by the number of replicas; None leaves them.
     jit_compile: whether XLA compiles loss and gradients, and the policy: all
-      of it, nothing, or 'mixed', all but convolutions; on one replica only.
-      None means 'mixed' on a CPU where images are observed, since TensorFlow's
-      own convolutions are several times faster there, else all of it
+      of it, nothing, or 'mixed', all but convolutions (see `Update`). None
+      means 'mixed' on a CPU where images are observed, since TensorFlow's own
+      convolutions are several times faster there, else all of it
       (docs/performance.md).
     steps_per_loop: updates in one call of the device, for devices that wait for
       the host otherwise. Their batches are drawn before the first of them, and
