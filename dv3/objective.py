@@ -111,9 +111,8 @@ class Objective:
       ({name: [B, T] float32}, {metric: scalar}).
     """
     losses, metrics = {}, {}
-    convolving = self._convolving()
-    others = [x for x in self._agent.losses if x not in convolving]
-    self.collect('model', context, losses, metrics, others)
+    for loss in self._convolving():
+      self._add(loss, context, losses, metrics)
     return losses, metrics
 
   def _convolving(self):

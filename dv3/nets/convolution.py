@@ -214,7 +214,7 @@ def stage(x, conv, norm, act, pool: bool = False):
     pool: whether to take maxima.
   """
   biases = conv.biases
-  folded = pool and getattr(conv, 'foldable', False)
+  folded = pool and conv.foldable
   def rest(y, *weights):
     if pool:  # Before the bias, which no maximum depends on.
       y = tf.reduce_max(y, 3) if folded else max_pool2(y)
