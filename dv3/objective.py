@@ -123,6 +123,14 @@ class Objective:
         if loss.PHASE == 'model' and loss.convolves(agent.parts)]
 
   @property
+  def convolves_by_example(self) -> bool:
+    """Whether sequences may take turns in the losses that run convolutions.
+
+    They may where nothing is exchanged with other replicas, either.
+    """
+    return all(loss.across_replicas == 'never' for loss in self._convolving())
+
+  @property
   def awaiting(self) -> list[Any]:
     """The losses that await statistics of all replicas."""
     return [

@@ -23,6 +23,17 @@ def fusing():
     _FUSING.reset(token)
 
 
+def compiled(function):
+  """Returns the function, compiled by XLA within `fusing`.
+
+  Args:
+    function: of tensors; see `fused`.
+  """
+  if not _FUSING.get():
+    return function
+  return tf.function(function, autograph=False, jit_compile=True)
+
+
 def fused(function, *tensors):
   """Returns function(*tensors), compiled by XLA within `fusing`.
 
@@ -36,9 +47,9 @@ def fused(function, *tensors):
   """
   if not _FUSING.get():
     return function(*tensors)
-  forward = tf.function(function, autograph=False, jit_compile=True)
+  forward = compiled(function)
 
-  @tf.function(autograph=False, jit_compile=True)
+  @compiled
   def backward(upstream, *tensors):
     numbers = [x for x in tensors if x.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:

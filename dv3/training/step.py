@@ -1,5 +1,6 @@
 """The inner loop: one compiled update on the device."""
 
+import contextlib
 from typing import Any
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from dv3 import errors
 from dv3.training import distribution
 from dv3.training import mixed
 from dv3.training import replicated
+from dv3.training import warming
 
 
 class Group(NamedTuple):
@@ -119,7 +121,10 @@ class Update(tf.Module):
       List of what `__call__` returns.
     """
     parts = [distribution.scatter(self.strategy, batch) for batch in batches]
-    return [self._finish(result) for result in self._step(parts)]
+    first = not self.trace_count
+    with warming.returning_memory() if first else contextlib.nullcontext():
+      results = self._step(parts)
+    return [self._finish(result) for result in results]
 
   def _finish(self, result):
     scalars, arrays = result

@@ -11,6 +11,7 @@ from dv3.nets import initializers
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import pooling
 
 DATA = golden_data.load('norms_layers')
 
@@ -20,7 +21,7 @@ def kernel(case):
 
 
 def pooled(layer):
-  return lambda x: convolution.max_pool2(layer(x))
+  return lambda x: pooling.max_pool2(layer(x))
 
 
 def conv(case, **kwargs):

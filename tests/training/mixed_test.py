@@ -11,6 +11,7 @@ from dv3 import agent as agent_lib
 from dv3 import registry
 from dv3.testing import small
 from dv3.training import distribution
+from dv3.training import mixed as mixed_lib
 from dv3.training import policy as policy_lib
 from dv3.training import step
 
@@ -83,16 +84,24 @@ def gradients(agent, compiler):
   return update, found
 
 
-@pytest.mark.parametrize('balancer, pictures', [
-    ('fixed', 'cnn'), ('harmony', 'cnn'), ('fixed', 'v1')])
-def test_mixed_is_what_one_graph_computes(balancer, pictures):
+@pytest.mark.parametrize('balancer, pictures, at_once', [
+    ('fixed', 'cnn', 256), ('harmony', 'cnn', 2 * LENGTH),
+    ('fixed', 'v1', LENGTH)])
+def test_mixed_is_what_one_graph_computes(
+    balancer, pictures, at_once, monkeypatch):
+  monkeypatch.setattr(mixed_lib, 'STEPS_AT_ONCE', at_once)
   agent = make(balancer, pictures=pictures)
   update, (total, outputs, found) = gradients(agent, False)
+  statistics = [v.numpy() for v in untrained(agent)]
   # Moving statistics of returns have moved by one update.
+  assert any(np.any(x != 0) for x in statistics)
   for loss in agent.losses:
     loss.build(agent.parts)
   _, (mixed_total, mixed_outputs, mixed) = gradients(agent, 'mixed')
   np.testing.assert_allclose(mixed_total, total, rtol=1e-4)
+  for value, variable in zip(statistics, untrained(agent), strict=True):
+    np.testing.assert_allclose(
+        variable, value, rtol=1e-3, atol=1e-5, err_msg=variable.name)
   assert set(mixed_outputs.losses) == set(outputs.losses)
   for name, value in outputs.losses.items():
     np.testing.assert_allclose(
@@ -107,6 +116,24 @@ def test_mixed_is_what_one_graph_computes(balancer, pictures):
         b, a, atol=2e-3 * size + 1e-6, err_msg=variable.name)
     if variable.shape.rank == 4:
       assert size > 0
+
+
+def untrained(agent):
+  """Returns the variables that the losses keep for themselves."""
+  return [v for loss in agent.losses for v in getattr(loss, 'variables', ())]
+
+
+@pytest.mark.parametrize('at_once, count', [
+    (1, 4), (LENGTH, 4), (LENGTH + 1, 2), (2 * LENGTH + 1, 1), (999, 1)])
+def test_sequences_are_convolved_some_at_once(at_once, count, monkeypatch):
+  monkeypatch.setattr(mixed_lib, 'STEPS_AT_ONCE', at_once)
+  agent = make()
+  gradients_ = mixed_lib.MixedGradients(agent, [], None)
+  assert gradients_._count(batch(agent)) == count
+  for loss in agent.losses:
+    if loss.convolves(agent.parts):
+      loss.across_replicas = 'throughout'
+  assert gradients_._count(batch(agent)) == 1
 
 
 def test_an_unknown_compiler_is_refused():
