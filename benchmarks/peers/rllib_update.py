@@ -9,6 +9,7 @@ dictionary takes its place: this only makes it faster. Prints one JSON line.
 
 import importlib
 import json
+import os
 import resource
 import statistics
 import sys
@@ -53,6 +54,8 @@ class Plain:
 def main():
   """Runs one case."""
   case, repeats = sys.argv[1], int(sys.argv[2])
+  # Its networks are for Keras 2.
+  os.environ['TF_USE_LEGACY_KERAS'] = '1'
   np = importlib.import_module('numpy')
   gymnasium = importlib.import_module('gymnasium')
   tf = importlib.import_module('tensorflow')
@@ -72,7 +75,7 @@ def main():
   rng = np.random.default_rng(0)
   chosen = rng.integers(0, actions, (SIZE, LENGTH))
   lead = (SIZE, LENGTH)
-  flags = lambda: tf.zeros(lead, tf.float32)
+  flags = lambda: tf.zeros(lead, tf.bool)
   batch = {'default_policy': {
       'obs': tf.constant(rng.normal(size=(*lead, *shape)), tf.float32),
       'actions': tf.one_hot(chosen, actions),
