@@ -223,7 +223,9 @@ class Loss(Component):
 
     On a CPU such a loss of the model phase is computed outside of what XLA
     compiles. It is [B, T] then, sees a context without a dream, and has
-    gradients for its variables, the parts' and the features alone.
+    gradients for its variables, the parts' and the features alone. Where
+    `across_replicas` is 'never' it sees some of the sequences at a time, as on
+    several replicas, and its metrics are averaged.
     """
     del parts
     return False

@@ -23,8 +23,7 @@ PEERS = {
     'rllib': [
         'ray[rllib]==2.44.1', 'tensorflow==2.18.1', 'tf-keras==2.18.0',
         'tensorflow-probability==0.24.0', 'gymnasium==1.0.0', 'numpy==2.0.2',
-        'pillow',
-        'setuptools<80'],
+        'pillow', 'setuptools<80'],
     'sheeprl': ['sheeprl', 'torch', 'setuptools<80', 'numpy<2'],
 }
 PROGRAMS = {'rllib': 'rllib_update.py', 'sheeprl': 'sheeprl_update.py'}
