@@ -8,6 +8,7 @@ import tensorflow as tf
 from dv3 import distributions
 from dv3.benchmarking import workload as workload_lib
 from dv3.nets import fusion
+from dv3.nets import xla
 from dv3.training import distribution
 
 
@@ -72,8 +73,8 @@ def _calls(workload):
   parts = distribution.scatter(update.strategy, batch)
   rng = distributions.Rng(0).fold('profile')
   mixed = update.compiled == 'mixed'
-  compiled = lambda function: tf.function(
-      function, autograph=False, jit_compile=bool(update.compiled) or None)
+  compiled = xla.compiled if update.compiled else (
+      lambda function: tf.function(function, autograph=False))
 
   def stage(function, *arguments):
     function = compiled(function)

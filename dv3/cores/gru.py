@@ -12,6 +12,7 @@ from dv3.cores import categorical
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import products
 
 INITIAL = ('learned', 'zeros')
 
@@ -151,7 +152,7 @@ class GRUCore(categorical.CategoricalCore):
     keep = keep[..., None]
     stoch = keep * state.stoch + (1.0 - keep) * start.stoch
     deter = self._advance(weights, deter, stoch, action)
-    x = token + tf.matmul(self._cast(deter), weights.posterior_deter)
+    x = token + products.matmul(self._cast(deter), weights.posterior_deter)
     x = _after(self.posterior_hidden, x)
     return self.result(deter, self.posterior_logits(x), rng)
 
@@ -180,8 +181,8 @@ class GRUCore(categorical.CategoricalCore):
   def cell(self, weights, deter, x):
     """Returns the next deter [B, D] float32 for an input x [B, U]."""
     joint = tf.concat([self._cast(deter), x], -1)
-    gates = tf.cast(self.gates_norm(tf.matmul(joint, weights)), tf.float32)
-    reset, candidate, update = tf.split(gates, 3, -1)
+    gates = self.gates_norm(products.matmul(joint, weights))
+    reset, candidate, update = tf.split(tf.cast(gates, tf.float32), 3, -1)
     update = tf.sigmoid(update - 1.0)
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
     return update * candidate + (1.0 - update) * deter
@@ -190,8 +191,8 @@ class GRUCore(categorical.CategoricalCore):
     """Returns the next deter [B, D] float32."""
     bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
     stoch = tf.reshape(stoch, [-1, self.stoch * self.classes])
-    x = tf.matmul(self._cast(stoch), weights.stoch_in)
-    x += tf.matmul(self._cast(action / bound), weights.action_in)
+    x = products.matmul(self._cast(stoch), weights.stoch_in)
+    x += products.matmul(self._cast(action / bound), weights.action_in)
     return self.cell(weights.cell, deter, _after(self.input_hidden, x))
 
   def _learned_state(self) -> categorical.State:

@@ -11,6 +11,7 @@ from dv3 import registry
 from dv3.cores import categorical
 from dv3.nets import linear
 from dv3.nets import mlp
+from dv3.nets import products
 
 
 class _Weights(NamedTuple):
@@ -180,7 +181,7 @@ class RSSM(categorical.CategoricalCore):
         weights, state.deter * keep, state.stoch * keep[..., None], action)
     x = token
     if weights.posterior_deter is not None:
-      x += tf.matmul(tf.cast(deter, self._dtype), weights.posterior_deter)
+      x += products.matmul(tf.cast(deter, self._dtype), weights.posterior_deter)
     x = self.act(self.posterior_first.norm(x))
     logits = self.posterior_logits(self.posterior_mlp(x))
     return self.result(deter, logits, rng)
@@ -205,7 +206,7 @@ class RSSM(categorical.CategoricalCore):
         linear.to_blocks(compute, self.blocks),
         tf.repeat(shared[None], self.blocks, 0)], -1)
     x = linear.from_blocks(
-        tf.matmul(x, tf.cast(self.hidden_block.kernel, self._dtype)))
+        products.matmul(x, tf.cast(self.hidden_block.kernel, self._dtype)))
     x += tf.cast(self.hidden_block.bias, self._dtype)
     deter = self._gated(x, tf.cast(self.gates.kernel, self._dtype), deter)
     x = tokens if self.absolute else tf.concat([
@@ -225,7 +226,7 @@ class RSSM(categorical.CategoricalCore):
     shared = tf.concat(
         [self.deter_in(compute), self.stoch_in(_flat(stoch))], -1)
     x = linear.block_matmul(compute, weights.hidden_block)
-    x += tf.matmul(shared, weights.hidden_shared) + action
+    x += products.matmul(shared, weights.hidden_shared) + action
     return self._gated(x, weights.gates, deter)
 
   def _gated(self, x, kernel, deter):
@@ -233,7 +234,7 @@ class RSSM(categorical.CategoricalCore):
     x = self.act(self.hidden_norm(x))
     # Block by block, [G, B, D / G], up to the new state: XLA vectorises none of
     # the exponentials where it can fuse them with a transposition.
-    x = tf.matmul(linear.to_blocks(x, self.blocks), kernel)
+    x = products.matmul(linear.to_blocks(x, self.blocks), kernel)
     x += tf.reshape(
         tf.cast(self.gates.bias, self._dtype), [self.blocks, 1, -1])
     reset, candidate, update = tf.split(tf.cast(x, tf.float32), 3, -1)

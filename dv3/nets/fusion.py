@@ -5,6 +5,8 @@ import contextvars
 
 import tensorflow as tf
 
+from dv3.nets import xla
+
 _FUSING = contextvars.ContextVar('dv3_fusing', default=False)
 
 
@@ -31,7 +33,7 @@ def compiled(function):
   """
   if not _FUSING.get():
     return function
-  return tf.function(function, autograph=False, jit_compile=True)
+  return xla.compiled(function)
 
 
 def fused(function, *tensors):

@@ -4,6 +4,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dv3 import errors
+from dv3.nets import xla
+
+# Longest rows that XLA on a CPU sums within what it computes around them; of
+# longer ones it sums pieces of this length first, in a pass of its own.
+LONG = 32
 
 
 class Norm(keras.layers.Layer):
@@ -39,8 +44,11 @@ class RMSNorm(Norm):
 
   def compute(self, x, scale):
     x = tf.cast(x, tf.float32)
-    mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-    y = x * (tf.math.rsqrt(mean_square + self.epsilon) * scale)
+    if _by_products(x):
+      y = _rms_by_products(x, scale, self.epsilon)
+    else:
+      mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+      y = x * (tf.math.rsqrt(mean_square + self.epsilon) * scale)
     return tf.cast(y, self.compute_dtype)
 
   def get_config(self):
@@ -74,11 +82,15 @@ class LayerNorm(Norm):
 
   def compute(self, x, scale, shift):
     x = tf.cast(x, tf.float32)
-    mean = tf.reduce_mean(x, -1, keepdims=True)
-    mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-    variance = tf.maximum(mean_square - tf.square(mean), 0.0)
-    factor = tf.math.rsqrt(variance + self.epsilon) * scale
-    return tf.cast((x - mean) * factor + shift, self.compute_dtype)
+    if _by_products(x):
+      y = _layer_by_products(x, scale, shift, self.epsilon)
+    else:
+      mean = tf.reduce_mean(x, -1, keepdims=True)
+      mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+      variance = tf.maximum(mean_square - tf.square(mean), 0.0)
+      factor = tf.math.rsqrt(variance + self.epsilon) * scale
+      y = (x - mean) * factor + shift
+    return tf.cast(y, self.compute_dtype)
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
@@ -112,3 +124,51 @@ def make(kind, **kwargs):
     return NoNorm(**kwargs)
   raise errors.UserError(
       f"there is no norm {kind!r}; choose 'rms', 'layer' or 'none'")
+
+
+def _by_products(x) -> bool:
+  """Whether means over the last axis are best matrix products.
+
+  Under XLA on a CPU a product with a column of 1 / n, and one gradient for all,
+  make a norm of long rows twice as fast forward and one and a half times
+  backward.
+  """
+  return xla.for_cpu() and len(x.shape) == 2 and x.shape[-1] > LONG
+
+
+def _means(x):
+  """Returns the means of the rows of x [rows, n], [rows, 1]."""
+  size = x.shape[-1]
+  return tf.matmul(x, tf.fill([size, 1], 1.0 / size))
+
+
+def _rms_by_products(x, scale, epsilon):
+  """See `RMSNorm.compute`; x [rows, n]."""
+  @tf.custom_gradient
+  def run(x, scale):
+    factor = tf.math.rsqrt(_means(tf.square(x)) + epsilon)
+    def gradient(dy):
+      slope = dy * scale
+      along = tf.square(factor) * _means(slope * x)
+      return factor * (slope - x * along), tf.reduce_sum(dy * (x * factor), 0)
+    return x * (factor * scale), gradient
+  return run(x, scale)
+
+
+def _layer_by_products(x, scale, shift, epsilon):
+  """See `LayerNorm.compute`; x [rows, n]."""
+  @tf.custom_gradient
+  def run(x, scale, shift):
+    mean = _means(x)
+    variance = _means(tf.square(x)) - tf.square(mean)
+    factor = tf.math.rsqrt(tf.maximum(variance, 0.0) + epsilon)
+    def gradient(dy):
+      slope = dy * scale
+      normed = (x - mean) * factor
+      # A variance that rounding made negative passes no gradient.
+      along = tf.where(variance >= 0.0, _means(slope * normed), 0.0)
+      return (
+          factor * (slope - _means(slope) - normed * along),
+          tf.reduce_sum(dy * normed, 0), tf.reduce_sum(dy, 0))
+    return (x - mean) * (factor * scale) + shift, gradient
+  return run(x, scale, shift)

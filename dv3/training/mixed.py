@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from dv3 import objective
 from dv3.nets import fusion
+from dv3.nets import xla
 from dv3.training import warming
 
 # Steps whose images are convolved at once. Fewer keep the caches warmer and
@@ -39,14 +40,12 @@ class MixedGradients:
     self._agent = agent
     self._variables = variables
     self._make_rng = make_rng
-    compiled = lambda function: tf.function(
-        function, autograph=False, jit_compile=True)
     self._encode = tf.function(self._compute_tokens, autograph=False)
-    self._features = compiled(self._filter)
+    self._features = xla.compiled(self._filter)
     self._convolve = tf.function(self._compute_convolved, autograph=False)
     self._ahead = rest is None
-    self._rest = rest or compiled(self._compute_rest)
-    self._total = compiled(self._compute_total)
+    self._rest = rest or xla.compiled(self._compute_rest)
+    self._total = xla.compiled(self._compute_total)
 
   def __call__(self, batch, update, replica):
     """Returns (total, outputs, gradients) of one replica."""

@@ -7,6 +7,7 @@ from dv3 import distributions
 from dv3.collectors import nests
 from dv3.collectors import random_policy
 from dv3.nets import fusion
+from dv3.nets import xla
 
 WHOLE = 300_000
 """Encoder parameters times images up to which XLA compiles 'mixed' steps whole.
@@ -110,8 +111,7 @@ class Policy:
       if compiled == 'mixed':
         with fusion.fusing():
           tokens = self._agent.encode(obs)
-        inner = tf.function(act, autograph=False, jit_compile=True)
-        results = inner(tokens, is_first, call_index, leaves)
+        results = xla.compiled(act)(tokens, is_first, call_index, leaves)
       else:
         results = act(self._agent.encode(obs), is_first, call_index, leaves)
       nest.append(tf.nest.map_structure(lambda x: None, results))
@@ -123,8 +123,9 @@ class Policy:
           tokens, is_first, tf.nest.pack_sequence_as(state, leaves), rng,
           mode=self._mode)
 
-    function = tf.function(
-        run, autograph=False, jit_compile=compiled is True)
+    function = (
+        xla.compiled(run) if compiled is True
+        else tf.function(run, autograph=False))
     return function.get_concrete_function(
         *[tf.TensorSpec(x.shape, x.dtype) for x in values]), nest[0]
 

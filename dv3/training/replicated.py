@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3.nets import xla
 from dv3.normalizers import statistics as statistics_lib
 
 
@@ -29,10 +30,8 @@ class ReplicatedGradients:
     self._make_rng = make_rng
     balancer = {v.ref() for v in agent.variables_of('balancer')}
     self._weighing = [v for v in variables if v.ref() in balancer]
-    compiled = lambda function: tf.function(
-        function, autograph=False, jit_compile=True)
-    self._first = compiled(self._compute_first)
-    self._last = compiled(self._compute_last)
+    self._first = xla.compiled(self._compute_first)
+    self._last = xla.compiled(self._compute_last)
 
   def __call__(self, batch, update, replica):
     """Returns (total, outputs, gradients) of one replica."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 from dv3 import agent as agent_lib
 from dv3 import distributions
 from dv3 import errors
+from dv3.nets import xla
 from dv3.training import distribution
 from dv3.training import mixed
 from dv3.training import replicated
@@ -95,8 +96,7 @@ class Update(tf.Module):
       if self.compiled == 'mixed':
         self.gradients = mixed.MixedGradients(*parts, apart and apart.rest)
       else:
-        self.gradients = apart or tf.function(
-            self.loss_and_gradients, autograph=False, jit_compile=True)
+        self.gradients = apart or xla.compiled(self.loss_and_gradients)
     self._step = tf.function(self._run, autograph=False)
 
   def __call__(self, batch):

@@ -4,6 +4,7 @@ import functools
 
 import golden_data
 import golden_weights
+import modes
 import numpy as np
 import pytest
 import recorded
@@ -145,11 +146,10 @@ def rng_of(data):
       'imagine/action': action})
 
 
-def compute(data, agent, trained, compiled):
+def compute(data, agent, trained, mode, monkeypatch):
   """Returns total, outputs, gradients by sorted names, tokens and latents."""
   batch, rng = batch_of(data, agent), rng_of(data)
 
-  @tf.function(jit_compile=compiled)
   def run():
     with tf.GradientTape() as tape:
       total, outputs = agent.loss(batch, rng)
@@ -159,17 +159,17 @@ def compute(data, agent, trained, compiled):
         tape.gradient(total, [trained[n] for n in sorted(trained)]),
         context.tokens, context.latents)
 
-  return run()
+  return modes.compiled(run, mode, monkeypatch)()
 
 
 @pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('compiled', [False, True])
-def test_agent_loss_losses_and_gradients(case, compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_agent_loss_losses_and_gradients(case, mode, monkeypatch):
   data = load(case)
   agent, trained, _, state = make(data)
   names = sorted(trained)
   total, outputs, grads, tokens, latents = compute(
-      data, agent, trained, compiled)
+      data, agent, trained, mode, monkeypatch)
   golden_weights.outputs(tokens, data['out/tokens'])
   golden_weights.outputs(latents.deter, data['out/deter'])
   golden_weights.outputs(latents.logits, data['out/post_logits'])
@@ -194,13 +194,14 @@ def test_agent_loss_losses_and_gradients(case, compiled):
 
 
 @pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('compiled', [False, True])
-def test_agent_loss_bfloat16(case, compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_agent_loss_bfloat16(case, mode, monkeypatch):
   """docs/performance.md states these bounds."""
   data = load(case)
   agent, trained, _, _ = make(data, 'bfloat16')
   names = sorted(trained)
-  total, outputs, grads, *_ = compute(data, agent, trained, compiled)
+  total, outputs, grads, *_ = compute(
+      data, agent, trained, mode, monkeypatch)
   np.testing.assert_allclose(total, data['loss_total'], rtol=0.01)
   for ours, theirs in LOSSES.items():
     if ours in outputs.losses:

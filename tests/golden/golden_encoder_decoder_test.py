@@ -4,6 +4,7 @@ import functools
 
 import golden_data
 import golden_weights
+import modes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,15 +93,14 @@ def test_encoder_decoder_tokens(case):
 
 
 @pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('compiled', [False, True])
-def test_encoder_decoder_reconstruction(case, compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_encoder_decoder_reconstruction(case, mode, monkeypatch):
   _, decoder, weights, obs = make(case)
   weights = {k: v for k, v in weights.items() if k.startswith('dec/')}
   names = sorted(weights)
   deter = tf.constant(DATA['feat/deter'])
   stoch = tf.constant(DATA['feat/stoch'])
 
-  @tf.function(jit_compile=compiled)
   def run():
     with tf.GradientTape() as tape:
       tape.watch([deter, stoch])
@@ -115,7 +115,8 @@ def test_encoder_decoder_reconstruction(case, compiled):
         for k, dist in dists.items()}
     return recon, losses, grads
 
-  recon, losses, (grad_deter, grad_stoch, *grads) = run()
+  recon, losses, (grad_deter, grad_stoch, *grads) = modes.compiled(
+      run, mode, monkeypatch)()
   assert set(recon) == set(CASES[case])
   for key in recon:
     golden_weights.outputs(recon[key], DATA[f'{case}/recon/{key}'], key)

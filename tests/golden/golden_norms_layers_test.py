@@ -2,6 +2,7 @@
 
 import golden_data
 import golden_weights
+import modes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,8 +50,8 @@ CASES = {
 
 
 @pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('compiled', [False, True])
-def test_norms_layers_values_and_gradients(case, compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_norms_layers_values_and_gradients(case, mode, monkeypatch):
   layer, wrap = CASES[case](case)
   x = tf.constant(DATA[f'{case}/x'])
   layer.build(x.shape)
@@ -61,7 +62,6 @@ def test_norms_layers_values_and_gradients(case, compiled):
     weight.assign(DATA[f'{case}/w/{name}'])
   run = wrap(layer) if wrap else layer
 
-  @tf.function(jit_compile=compiled)
   def compute(x):
     with tf.GradientTape() as tape:
       tape.watch(x)
@@ -69,7 +69,7 @@ def test_norms_layers_values_and_gradients(case, compiled):
       scalar = tf.reduce_sum(y * DATA[f'{case}/cotangent'])
     return y, tape.gradient(scalar, [x, *weights])
 
-  y, (grad_x, *grads) = compute(x)
+  y, (grad_x, *grads) = modes.compiled(compute, mode, monkeypatch)(x)
   golden_weights.outputs(y, DATA[f'{case}/y'])
   golden_weights.gradients(grad_x, DATA[f'{case}/grad_x'])
   for name, grad in zip(names, grads, strict=True):

@@ -2,6 +2,7 @@
 
 import golden_data
 import golden_weights
+import modes
 import numpy as np
 import pytest
 import recorded
@@ -59,18 +60,17 @@ def test_rssm_core_step():
   golden_weights.outputs(latents.logits, DATA['core/prior_logits'])
 
 
-@pytest.mark.parametrize('compiled', [False, True])
-def test_rssm_core_observe(compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_rssm_core_observe(mode, monkeypatch):
   core, _ = make('', DATA['observe/prev_action'].shape[-1])
 
-  @tf.function(jit_compile=compiled)
   def run():
     latents, state = observe(
         core, tf.constant(DATA['observe/prev_action']),
         DATA['observe/stoch_sample'])
     return latents, state, core.prior(latents.deter), core.kl(latents)
 
-  latents, state, prior, kl = run()
+  latents, state, prior, kl = modes.compiled(run, mode, monkeypatch)()
   golden_weights.outputs(latents.deter, DATA['observe/deter'])
   golden_weights.outputs(latents.logits, DATA['observe/post_logits'])
   golden_weights.outputs(prior, DATA['observe/prior_logits'])
@@ -84,8 +84,8 @@ def test_rssm_core_observe(compiled):
         rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('compiled', [False, True])
-def test_rssm_core_gradients(compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_rssm_core_gradients(mode, monkeypatch):
   core, weights = make('', DATA['observe/prev_action'].shape[-1])
   names = sorted(weights)
   state = carry()
@@ -93,7 +93,6 @@ def test_rssm_core_gradients(compiled):
   action = tf.constant(DATA['observe/prev_action'])
   free = float(DATA['config/free_nats'])
 
-  @tf.function(jit_compile=compiled)
   def run():
     with tf.GradientTape() as tape:
       tape.watch([*state, tokens, action])
@@ -108,7 +107,8 @@ def test_rssm_core_gradients(compiled):
     sources = [*state, tokens, action, *(weights[n] for n in names)]
     return scalar, tape.gradient(scalar, sources)
 
-  scalar, (deter, stoch, tokens_grad, action_grad, *grads) = run()
+  scalar, (deter, stoch, tokens_grad, action_grad, *grads) = modes.compiled(
+      run, mode, monkeypatch)()
   np.testing.assert_allclose(scalar, DATA['grad/scalar'], rtol=1e-4)
   golden_weights.gradients(deter, DATA['grad/carry_deter'])
   golden_weights.gradients(stoch, DATA['grad/carry_stoch'])

@@ -2,6 +2,7 @@
 
 import golden_data
 import golden_weights
+import modes
 import numpy as np
 import pytest
 import recorded
@@ -86,12 +87,11 @@ def test_v1_rssm_initial():
   np.testing.assert_array_equal(state.stoch, DATA['initial/stoch_mode'])
 
 
-@pytest.mark.parametrize('compiled', [False, True])
-def test_v1_rssm_observe(compiled):
+@pytest.mark.parametrize('mode', modes.MODES)
+def test_v1_rssm_observe(mode, monkeypatch):
   core = make()
   batch = len(DATA['observe/embed'])
 
-  @tf.function(jit_compile=compiled)
   def run():
     latents, _ = core.observe(
         tf.constant(DATA['observe/embed']),
@@ -100,7 +100,7 @@ def test_v1_rssm_observe(compiled):
         recorded.Recorded({'': DATA['observe/post_stoch_sample']}))
     return latents, core.prior(latents.deter)
 
-  latents, prior = run()
+  latents, prior = modes.compiled(run, mode, monkeypatch)()
   golden_weights.outputs(latents.deter, DATA['observe/deter'])
   for logits, name in ((latents.logits, 'post'), (prior, 'prior')):
     np.testing.assert_allclose(

@@ -1,11 +1,16 @@
 """Dense products, their gradients and blocks, against NumPy."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dv3 import distributions
 from dv3.nets import linear
+from dv3.nets import products
+from dv3.nets import xla
 
 
 @pytest.mark.parametrize('rows', [6, 7])
@@ -82,3 +87,82 @@ def test_a_two_hot_target_meets_its_two_bins():
   np.testing.assert_allclose(
       tape.gradient(found, logits), weights - probabilities, atol=1e-6)
   np.testing.assert_allclose(dist.encode(target), weights, atol=1e-6)
+
+
+@pytest.fixture
+def bfloat16_products(monkeypatch):
+  """Products as on a processor that has them, whatever this one has."""
+  monkeypatch.setattr(products, 'processor_multiplies_bfloat16', lambda: True)
+
+
+@pytest.mark.parametrize('rows', [6, 7])
+@pytest.mark.parametrize('shape', [(8, 3), (3, 8)])
+@pytest.mark.parametrize('function, lead', [
+    (products.matmul, ()), (products.matmul, (2,)), (products.dense, ())])
+def test_bfloat16_for_a_cpu(rows, shape, function, lead, bfloat16_products):
+  """Against float64, of factors that bfloat16 holds exactly."""
+  rng = np.random.default_rng(0)
+  draw = lambda *size: rng.integers(-8, 9, size).astype(np.float64) / 8
+  a, b, upstream = (
+      draw(*lead, rows, shape[0]), draw(*lead, *shape),
+      draw(*lead, rows, shape[1]))
+  operations = []
+
+  @xla.compiled
+  def run(a, b, upstream):
+    with tf.GradientTape() as tape:
+      tape.watch([a, b])
+      y = function(a, b)
+    gradients = tape.gradient(y, [a, b], output_gradients=upstream)
+    operations.extend(
+        x.type for x in tf.compat.v1.get_default_graph().get_operations())
+    return y, gradients
+
+  y, (da, db) = run(*(tf.constant(x, tf.bfloat16) for x in (a, b, upstream)))
+  turned = lambda x: np.swapaxes(x, -1, -2)
+  for found, expected in (
+      (y, a @ b), (da, upstream @ turned(b)), (db, turned(a) @ upstream)):
+    assert found.dtype == tf.bfloat16
+    np.testing.assert_allclose(
+        tf.cast(found, tf.float64), expected, rtol=2.0 ** -8, atol=1e-6)
+  assert operations.count('BatchMatMulV3') == 3
+  assert 'MatMul' not in operations and 'BatchMatMulV2' not in operations
+
+
+def test_other_products_are_tensorflows_own(bfloat16_products):
+  def wide(dtype, compiler):
+    found = []
+    def run(a):
+      y = products.matmul(a, a)
+      found.extend(
+          x.type for x in tf.compat.v1.get_default_graph().get_operations())
+      return y
+    compiler(run)(tf.ones([4, 4], dtype))
+    assert 'MatMul' in found or 'BatchMatMulV3' in found
+    return 'BatchMatMulV3' in found
+  plain = lambda f: tf.function(f, autograph=False, jit_compile=True)
+  assert wide(tf.bfloat16, xla.compiled)
+  assert not wide(tf.float32, xla.compiled)
+  assert not wide(tf.bfloat16, plain)
+
+
+ABORTS = '''
+import tensorflow as tf
+from dv3.nets import products
+from dv3.nets import xla
+products.processor_multiplies_bfloat16 = lambda: True
+a, b = tf.ones([64, 64], tf.bfloat16), tf.ones([64, 128], tf.bfloat16)
+for reduce in (tf.reduce_sum, tf.reduce_max):
+  for axis in (0, 1, None):
+    for dtype in (tf.float32, tf.bfloat16):
+      xla.compiled(lambda a, b: reduce(
+          tf.cast(products.matmul(a, b), dtype), axis))(a, b)
+print('whole')
+'''
+
+
+def test_a_sum_of_a_product_does_not_abort():
+  """XLA's library does where nothing stands between the two."""
+  run = subprocess.run(
+      [sys.executable, '-c', ABORTS], capture_output=True, text=True)
+  assert run.stdout.strip() == 'whole', run.stderr[-2000:]

@@ -1,0 +1,101 @@
+"""Matrix products in the dtype that is fastest for them on this processor."""
+
+import functools
+import pathlib
+
+import tensorflow as tf
+
+from dv3.nets import xla
+
+_CPU_FLAGS = {'amx_bf16', 'avx512_bf16'}
+
+
+@functools.cache
+def processor_multiplies_bfloat16() -> bool:
+  """Whether this x86 processor has instructions for bfloat16 products."""
+  try:
+    flags = pathlib.Path('/proc/cpuinfo').read_text(errors='replace').split()
+  except OSError:
+    return False
+  return not _CPU_FLAGS.isdisjoint(flags)
+
+
+def _is_wide(x) -> bool:
+  """Whether products of x are better summed in float32, then rounded.
+
+  XLA on a CPU casts a product of bfloat16 to bfloat16 up to float32 first, and
+  hands one to float32 to a library that uses the processor's instructions for
+  it, at 3 to 4 times the speed. There is no operation for it outside of XLA.
+  """
+  return (
+      x.dtype == tf.bfloat16 and xla.for_cpu()
+      and processor_multiplies_bfloat16())
+
+
+def matmul(a, b):
+  """Multiplies a [..., n, i] by b [..., i, o] with the same leading axes.
+
+  Returns:
+    [..., n, o] in the dtype of both.
+  """
+  return _wide_matmul(a, b) if _is_wide(a) else tf.matmul(a, b)
+
+
+def dense(x, kernel):
+  """Multiplies x [n, i] by kernel [i, o], for as many rows as there can be."""
+  return _wide_matmul(x, kernel) if _is_wide(x) else _dense(x, kernel)
+
+
+@tf.custom_gradient
+def _dense(x, kernel):
+  """Multiplies x [n, i] by kernel [i, o].
+
+  The kernel's gradient transposes the narrower of the two factors: measured 2.2
+  times faster under XLA on the CPU, 1.5 times in graphs, for i = 8 o.
+  """
+  def gradient(dy):
+    dx = tf.matmul(dy, kernel, transpose_b=True)
+    rows = x.shape[0]
+    if kernel.shape[1] >= kernel.shape[0] or rows is None or rows % 2:
+      return dx, tf.matmul(x, dy, transpose_a=True)
+    # In two halves, since XLA would undo the exchange of the factors of one.
+    half = lambda x: tf.reshape(x, [2, rows // 2, x.shape[1]])
+    halves = tf.matmul(half(dy), half(x), transpose_a=True)
+    return dx, tf.transpose(tf.reduce_sum(halves, 0))
+  return tf.matmul(x, kernel), gradient
+
+
+@tf.custom_gradient
+def _wide_matmul(a, b):
+  def gradient(dy):
+    # The narrower factor is transposed; the product needs its rows' memory.
+    if a.shape[-1] <= b.shape[-1]:
+      db = _product(_transposed(a), dy)
+    else:
+      db = tf.linalg.matrix_transpose(_product(_transposed(dy), a))
+    return _product(dy, b, adj_y=True), db
+  return _product(a, b), gradient
+
+
+def _product(a, b, **kwargs):
+  """Multiplies with sums in float32.
+
+  The rounding stands next to the product always: XLA would fuse a sum over the
+  float32 product into it, and its library then aborts (TensorFlow 2.21).
+  """
+  return tf.cast(
+      tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=tf.float32, **kwargs),
+      tf.bfloat16)
+
+
+def _transposed(x):
+  """Returns x [..., n, m] as [..., m, n] in memory, for even n.
+
+  In two halves: XLA would make one transposition a property of the product,
+  which the library does not have for the first factor.
+  """
+  rows = x.shape[-2]
+  if rows is None or rows % 2:
+    return tf.linalg.matrix_transpose(x)
+  return tf.concat([
+      tf.linalg.matrix_transpose(half) for half in tf.split(x, 2, -2)], -1)

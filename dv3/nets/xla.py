@@ -1,0 +1,35 @@
+"""Functions that XLA compiles, and what is written otherwise for a CPU."""
+
+import contextvars
+import functools
+
+import tensorflow as tf
+
+_FOR_CPU = contextvars.ContextVar('dv3_for_cpu', default=False)
+
+
+def compiled(function):
+  """Returns the function, compiled by XLA for the devices of this process.
+
+  While it is traced, `for_cpu` says whether those are CPUs.
+
+  Args:
+    function: of positional arguments, see `tf.function`.
+  """
+  @functools.wraps(function)
+  def run(*args):
+    token = _FOR_CPU.set(not tf.config.list_physical_devices('GPU'))
+    try:
+      return function(*args)
+    finally:
+      _FOR_CPU.reset(token)
+  return tf.function(run, autograph=False, jit_compile=True)
+
+
+def for_cpu() -> bool:
+  """Whether what is traced now is for XLA on a CPU, and nothing else.
+
+  Some formulas are several times faster there than those that are fastest on
+  accelerators. Never true in programs that are exported.
+  """
+  return _FOR_CPU.get()
