@@ -213,4 +213,4 @@ def _after(layer, x):
   """Applies what follows the product in a hidden layer."""
   if layer.linear.bias is not None:
     x = tf.nn.bias_add(x, tf.cast(layer.linear.bias, x.dtype))
-  return layer.act(layer.norm(x))
+  return mlp.normed(x, layer.norm, layer.act)

@@ -182,7 +182,7 @@ class RSSM(categorical.CategoricalCore):
     x = token
     if weights.posterior_deter is not None:
       x += products.matmul(tf.cast(deter, self._dtype), weights.posterior_deter)
-    x = self.act(self.posterior_first.norm(x))
+    x = mlp.normed(x, self.posterior_first.norm, self.act)
     logits = self.posterior_logits(self.posterior_mlp(x))
     return self.result(deter, logits, rng)
 
@@ -231,7 +231,7 @@ class RSSM(categorical.CategoricalCore):
 
   def _gated(self, x, kernel, deter):
     """The GRU after its hidden layer's product x [B, D]: the next deter."""
-    x = self.act(self.hidden_norm(x))
+    x = mlp.normed(x, self.hidden_norm, self.act)
     # Block by block, [G, B, D / G], up to the new state: XLA vectorises none of
     # the exponentials where it can fuse them with a transposition.
     x = products.matmul(linear.to_blocks(x, self.blocks), kernel)

@@ -142,5 +142,5 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
       x = tf.reshape(x, [-1, *self.smallest])
       y = self.start_linear(self.start_hidden(features['stoch']))
       x += tf.reshape(y, [-1, *self.smallest])
-    x = self.act(self.start_norm(x))
+    x = mlp.normed(x, self.start_norm, self.act)
     return tf.reshape(x, [-1, *self.smallest]), lead

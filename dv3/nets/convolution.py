@@ -220,9 +220,10 @@ def stage(x, conv, norm, act, pool: bool = False):
   if pool:  # Before the bias, which no maximum depends on.
     y = pooling.folded_max_pool2(y) if folded else pooling.max_pool2(y)
   def rest(y, *weights):
-    y = conv.finish(y, *weights[:len(biases)])
-    rows = norm.compute(_rows(y), *weights[len(biases):])
-    return tf.reshape(act(rows), tf.shape(y))
+    # In float32, and rounded once, at the end.
+    y = conv.finish(tf.cast(y, tf.float32), *weights[:len(biases)])
+    rows = act(norm.compute(_rows(y), *weights[len(biases):]))
+    return tf.reshape(tf.cast(rows, conv.compute_dtype), tf.shape(y))
   return fusion.fused(rest, y, *biases, *norm.trainable_variables)
 
 

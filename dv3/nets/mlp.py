@@ -15,14 +15,29 @@ def activation(name):
     UserError: if Keras has no activation of this name.
   """
   if name == 'silu':
-    # tf.nn.silu's own gradient recomputes sigmoid outside the graph's fusion.
-    return lambda x: x * tf.sigmoid(x)
+    return _silu
   try:
     return keras.activations.get(name)
   except ValueError as error:
     raise errors.UserError(
         f"there is no activation {name!r}; choose one of Keras's, 'silu', "
         "'elu', 'relu', 'tanh' ...") from error
+
+
+def _silu(x):
+  """Returns x * sigmoid(x), computed in float32.
+
+  In bfloat16 XLA rounds after each of its steps, which costs more than they do.
+  tf.nn.silu's own gradient recomputes sigmoid outside the graph's fusion.
+  """
+  y = tf.cast(x, tf.float32)
+  return tf.cast(y * tf.sigmoid(y), x.dtype)
+
+
+def normed(x, norm, act):
+  """Returns act(norm(x)) for x [..., n], rounded to the norm's dtype once."""
+  y = act(norm.compute(x, *norm.trainable_variables))
+  return tf.cast(y, norm.compute_dtype)
 
 
 class Hidden(keras.layers.Layer):
@@ -57,7 +72,7 @@ class Hidden(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
-    return self.act(self.norm(self.linear(x)))
+    return normed(self.linear(x), self.norm, self.act)
 
   def get_config(self):
     return {**super().get_config(), **self.options}

@@ -15,11 +15,12 @@ class Norm(keras.layers.Layer):
   """What the norms share: `compute` on tensors, `call` with the own weights."""
 
   def compute(self, x, *weights):
-    """Returns x [..., n] normed with these weights [n] each, as tensors."""
+    """Returns x [..., n] normed in float32; the weights [n] are tensors."""
     raise NotImplementedError
 
   def call(self, x):
-    return self.compute(x, *self.trainable_variables)
+    return tf.cast(
+        self.compute(x, *self.trainable_variables), self.compute_dtype)
 
 
 class RMSNorm(Norm):
@@ -45,11 +46,9 @@ class RMSNorm(Norm):
   def compute(self, x, scale):
     x = tf.cast(x, tf.float32)
     if _by_products(x):
-      y = _rms_by_products(x, scale, self.epsilon)
-    else:
-      mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-      y = x * (tf.math.rsqrt(mean_square + self.epsilon) * scale)
-    return tf.cast(y, self.compute_dtype)
+      return _rms_by_products(x, scale, self.epsilon)
+    mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+    return x * (tf.math.rsqrt(mean_square + self.epsilon) * scale)
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
@@ -83,14 +82,12 @@ class LayerNorm(Norm):
   def compute(self, x, scale, shift):
     x = tf.cast(x, tf.float32)
     if _by_products(x):
-      y = _layer_by_products(x, scale, shift, self.epsilon)
-    else:
-      mean = tf.reduce_mean(x, -1, keepdims=True)
-      mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-      variance = tf.maximum(mean_square - tf.square(mean), 0.0)
-      factor = tf.math.rsqrt(variance + self.epsilon) * scale
-      y = (x - mean) * factor + shift
-    return tf.cast(y, self.compute_dtype)
+      return _layer_by_products(x, scale, shift, self.epsilon)
+    mean = tf.reduce_mean(x, -1, keepdims=True)
+    mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+    variance = tf.maximum(mean_square - tf.square(mean), 0.0)
+    factor = tf.math.rsqrt(variance + self.epsilon) * scale
+    return (x - mean) * factor + shift
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
@@ -107,6 +104,9 @@ class NoNorm(Norm):
     super().__init__(autocast=False, **kwargs)
 
   def compute(self, x):
+    return x
+
+  def call(self, x):
     return x
 
 

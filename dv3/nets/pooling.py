@@ -31,7 +31,8 @@ def _maxima(x, axes):
 
   def forward(x):
     # Pixel by pixel: a reduction over axes of two and two is half as fast.
-    pixels = [x]
+    # In float32: XLA rounds every step of bfloat16.
+    pixels = [tf.cast(x, tf.float32)]
     for gone, axis in enumerate(axes):
       pixels = [p for y in pixels for p in tf.unstack(y, axis=axis - gone)]
     maxima = tf.maximum(
@@ -40,13 +41,13 @@ def _maxima(x, axes):
         tf.where(pixel == maxima, tf.constant(1 << i, tf.uint8),
                  tf.constant(0, tf.uint8))
         for i, pixel in enumerate(pixels))
-    return maxima, greatest
+    return tf.cast(maxima, x.dtype), greatest
 
   def backward(upstream, greatest):
     count = sum(
-        tf.cast(greatest & tf.constant(1 << i, tf.uint8) != 0, upstream.dtype)
+        tf.cast(greatest & tf.constant(1 << i, tf.uint8) != 0, tf.float32)
         for i in range(4))
-    share = upstream / count
+    share = tf.cast(tf.cast(upstream, tf.float32) / count, upstream.dtype)
     for axis in axes:
       share = tf.expand_dims(share, axis)
       greatest = tf.expand_dims(greatest, axis)
