@@ -88,8 +88,9 @@ class Conv2D(keras.layers.Layer):
       x = _spread(x)
       stride = 1
     if self.repeated:
-      sums = tf.constant(_phase_sums(kernel.shape[0]))
-      kernel = tf.einsum('aiu,bjv,uvcd->ijcabd', sums, sums, kernel)
+      sums = _phase_sums(kernel.shape[0])
+      kernel = _combined(np.einsum('aiu,bjv->ijabuv', sums, sums), kernel)
+      kernel = tf.transpose(kernel, [0, 1, 4, 2, 3, 5])
       kernel = tf.reshape(kernel, [*kernel.shape[:3], -1])
     return tf.nn.conv2d(
         x, tf.cast(kernel, self.compute_dtype), stride, self.padding)
@@ -118,8 +119,9 @@ class Conv2D(keras.layers.Layer):
     """
     x = fusion.fused(_fold, tf.cast(x, self.compute_dtype))
     kernel = tf.convert_to_tensor(self.kernel)
-    taps = tf.constant(_folded_taps(kernel.shape[0]))
-    kernel = tf.einsum('aitp,bjuq,tucd->ijpqcabd', taps, taps, kernel)
+    taps = _folded_taps(kernel.shape[0])
+    kernel = _combined(np.einsum('aitp,bjuq->ijpqabtu', taps, taps), kernel)
+    kernel = tf.transpose(kernel, [0, 1, 2, 3, 6, 4, 5, 7])
     size, channels = kernel.shape[0], x.shape[-1]
     y = tf.nn.conv2d(x, tf.cast(
         tf.reshape(kernel, [size, size, channels, 4 * self.depth]),
@@ -241,6 +243,20 @@ def _biased(x, biases):
   for bias in biases:
     x = tf.reshape(_rows(x) + tf.cast(bias, x.dtype), tf.shape(x))
   return x
+
+
+def _combined(combinations, kernel):
+  """Returns combinations [..., m, m] of the taps of a kernel [m, m, in, out].
+
+  One product, where an einsum of three factors would be several operations.
+
+  Returns:
+    [..., in, out].
+  """
+  *lead, rows, columns = combinations.shape
+  taps = tf.constant(combinations.reshape([-1, rows * columns]))
+  combined = tf.matmul(taps, tf.reshape(kernel, [rows * columns, -1]))
+  return tf.reshape(combined, [*lead, *kernel.shape[2:]])
 
 
 def _phase_sums(size: int) -> np.ndarray:
