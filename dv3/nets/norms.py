@@ -104,7 +104,7 @@ class NoNorm(Norm):
     super().__init__(autocast=False, **kwargs)
 
   def compute(self, x):
-    return x
+    return tf.cast(x, tf.float32)
 
   def call(self, x):
     return x

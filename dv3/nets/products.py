@@ -42,7 +42,10 @@ def matmul(a, b):
 
 
 def dense(x, kernel):
-  """Multiplies x [n, i] by kernel [i, o], for as many rows as there can be."""
+  """Multiplies x [n, i] by kernel [i, o], for rows that are many.
+
+  As `matmul`, with a gradient of the kernel for n far above i and o.
+  """
   return _wide_matmul(x, kernel) if _is_wide(x) else _dense(x, kernel)
 
 

@@ -8,6 +8,11 @@ import tensorflow as tf
 _FOR_CPU = contextvars.ContextVar('dv3_for_cpu', default=False)
 
 
+def has_gpu() -> bool:
+  """Whether TensorFlow sees a GPU."""
+  return bool(tf.config.list_physical_devices('GPU'))
+
+
 def compiled(function):
   """Returns the function, compiled by XLA for the devices of this process.
 
@@ -18,7 +23,7 @@ def compiled(function):
   """
   @functools.wraps(function)
   def run(*args):
-    token = _FOR_CPU.set(not tf.config.list_physical_devices('GPU'))
+    token = _FOR_CPU.set(not has_gpu())
     try:
       return function(*args)
     finally:

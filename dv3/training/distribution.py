@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import errors
+from dv3.nets import xla
 from dv3.training import cluster
 
 NAMES = ('single', 'mirrored', 'multiworker', 'tpu')
@@ -34,13 +35,13 @@ def make_strategy(name: str = 'single', replicas: int = 0):
     kind = tf.distribute.experimental.CommunicationImplementation
     return tf.distribute.MultiWorkerMirroredStrategy(
         communication_options=tf.distribute.experimental.CommunicationOptions(
-            implementation=kind.NCCL if has_gpu() else kind.RING))
+            implementation=kind.NCCL if xla.has_gpu() else kind.RING))
   if name == 'tpu':
     return _tpu()
   if name != 'mirrored':
     raise errors.UserError(
         f'train.distribution is {name!r}; choose {", ".join(NAMES)}')
-  kind = 'GPU' if has_gpu() else 'CPU'
+  kind = 'GPU' if xla.has_gpu() else 'CPU'
   if kind == 'CPU':
     split_cpu(replicas or 2)
   devices = tf.config.list_logical_devices(kind)
@@ -84,21 +85,16 @@ def split_cpu(count: int) -> None:
           'starts; call dv3.training.distribution.split_cpu first') from error
 
 
-def has_gpu() -> bool:
-  """Whether TensorFlow sees a GPU."""
-  return bool(tf.config.list_physical_devices('GPU'))
-
-
 def on_cpu(strategy) -> bool:
   """Whether the replicas of a strategy are CPUs."""
-  return not has_gpu() and not isinstance(
+  return not xla.has_gpu() and not isinstance(
       strategy, tf.distribute.TPUStrategy)
 
 
 def describe(strategy) -> str:
   """Returns the devices of a strategy for people, for example '2 x CPU'."""
   count = strategy.num_replicas_in_sync
-  kind = 'GPU' if has_gpu() else 'CPU'
+  kind = 'GPU' if xla.has_gpu() else 'CPU'
   return f'{count} x {kind}' if count > 1 else kind
 
 

@@ -139,12 +139,12 @@ class Update(tf.Module):
     return self._step([batch])[0]
 
   def replica_step(self, batch):
-    """The whole update of one replica, for `dv3-export`.
+    """The whole update of one replica, uncompiled, for `dv3-export`.
 
     Returns:
       ((losses, metrics), (entries, per_step)) as tensors.
     """
-    return self._replica(batch)
+    return self._replica(batch, self.loss_and_gradients)
 
   def loss_and_gradients(self, batch, update, replica=0):
     """Computes loss and gradients of one replica, uncompiled.
@@ -184,14 +184,15 @@ class Update(tf.Module):
 
   def _run(self, batches):
     return [
-        self.strategy.run(self._replica, args=(batch,)) for batch in batches]
+        self.strategy.run(self._replica, args=(batch, self.gradients))
+        for batch in batches]
 
-  def _replica(self, batch):
+  def _replica(self, batch, gradients_of):
     """The update of one replica, in replica context."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
     before = [tf.identity(v) for v in self._state()]
-    total, outputs, gradients = self.gradients(
+    total, outputs, gradients = gradients_of(
         batch, tf.identity(self.updates), _replica_id(context))
     scalars = (outputs.losses, {**outputs.metrics, 'loss': total})
     if replicas > 1:

@@ -18,6 +18,7 @@ import tensorflow as tf
 from dv3 import errors
 from dv3.exporting import programs
 from dv3.exporting import stablehlo
+from dv3.nets import xla
 from dv3.training import distribution
 from dv3.training import policy as policy_lib
 from dv3.training import step
@@ -60,11 +61,11 @@ def make_agent():
   return agent
 
 
-def make_update(agent):
+def make_update(agent, jit_compile=False):
   return step.make_update(
       agent, distribution.make_strategy(), (('all', ('*',), small_agent.part(
           'optimizer', 'laprop', learning_rate=1e-2, warmup_updates=0)),),
-      seed=3, jit_compile=False)
+      seed=3, jit_compile=jit_compile)
 
 
 def check_saved(program, folder):
@@ -185,6 +186,27 @@ def test_gradients_are_those_of_tensorflow(agent, tmp_path):
       update.trained, gradients, found, strict=True):
     np.testing.assert_allclose(
         theirs, ours, rtol=1e-3, atol=1e-5, err_msg=variable.name)
+
+
+@pytest.mark.parametrize('jit_compile', [True, 'mixed'])
+def test_programs_are_not_for_the_cpu_that_exports_them(
+    agent, jit_compile, monkeypatch):
+  asked = []
+  for_cpu = xla.for_cpu
+  def ask():
+    asked.append(for_cpu())
+    return asked[-1]
+  monkeypatch.setattr(xla, 'for_cpu', ask)
+  update = make_update(agent, jit_compile)
+  batch = small_agent.batch(size=2, length=3)
+  tensors = {k: tf.convert_to_tensor(v) for k, v in batch.items()}
+  trace = lambda function, *arguments: tf.function(
+      function, autograph=False).get_concrete_function(*arguments)
+  trace(update.gradients, tensors, tf.constant(0, tf.int64), tf.constant(0))
+  assert any(asked) or xla.has_gpu()
+  del asked[:]
+  trace(update.replica_step, tensors)
+  assert asked and not any(asked)
 
 
 @pytest.mark.slow
