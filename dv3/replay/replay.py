@@ -54,6 +54,8 @@ class Replay:
     directory: where full chunks are written; None keeps them in memory only.
     batch_size: sequences of the batches to come, if known, for the check of
       the capacity.
+    staged_batches: how many gathered batches stay as they are, at least P + 1;
+      that many by default.
 
   Attributes:
     queued: how many online sequences wait.
@@ -70,7 +72,11 @@ class Replay:
       self, specs: types.Specs, *, capacity: int, length: int, context: int,
       consecutive: int = 1, sampler=None, chunk_steps: int = 1024,
       online: bool = True, seed: int = 0, workers: int = 1, directory=None,
-      batch_size: int | None = None):
+      batch_size: int | None = None, staged_batches: int | None = None):
+    if 'is_last' not in specs or 'is_first' not in specs:
+      raise errors.UserError(
+          'replay needs the entries is_first and is_last, bool, which say where '
+          'episodes begin and end; add them to the specs and to every step')
     least = max(1, workers, (batch_size or 0) * length)
     if capacity < least:
       raise errors.UserError(
@@ -101,7 +107,7 @@ class Replay:
     self.counts = np.zeros(workers, np.int64)
     # The positions of each worker's last L steps, by step % L.
     self.recent = np.zeros((workers, self.stored_length), np.int64)
-    self._staging = staging.Staging(consecutive + 1)
+    self._staging = staging.Staging(max(consecutive + 1, staged_batches or 0))
     self._drawn: np.ndarray | None = None  # Until its last piece is gathered.
     self._rescued: list[dict[str, np.ndarray]] | None = None
     self._snapshots: list[snapshot_lib.Snapshot] = []
@@ -183,8 +189,8 @@ class Replay:
 
     Returns:
       {name: [B, T, ...]}: the entries of `context.apply`, 'stepid' [B, T] int64
-      and 'item' [B] int64. The arrays are overwritten by the gather after the
-      next one (by the P + 1st after this one).
+      and 'item' [B] int64. The arrays are overwritten by the gather that is
+      `staged_batches` after this one (without it by the P + 1st).
 
     Raises:
       LookupError: if items were dropped that are not of the last draw.
@@ -295,8 +301,7 @@ class Replay:
     self.chunks.ends[ends] = items
     self.next_item += len(starts)
     self.sampler.add(items)
-    if 'is_last' in self.specs:
-      self.sampler.mark_ends(items[self.chunks.arrays['is_last'][ends]])
+    self.sampler.mark_ends(items[self.chunks.arrays['is_last'][ends]])
     if self.online:
       # counts - 1 is the number of the step that was added, from 0.
       fresh = (counts - 1) % self.stored_length == 0

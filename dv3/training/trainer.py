@@ -178,7 +178,9 @@ def train(
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
         online=online_queue, seed=workers.seed(seed),
         directory=workers.folder(path) / 'replay',
-        workers=collector_.num_envs, batch_size=sequences)
+        workers=collector_.num_envs, batch_size=sequences,
+        # Those of one call, and the one that is gathered meanwhile.
+        staged_batches=steps_per_loop + 1)
     update = step.make_update(
         agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
         rate=_rate(scale, env_steps * summary['updates_per_env_step']))

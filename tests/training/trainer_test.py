@@ -14,6 +14,7 @@ from dv3 import errors
 from dv3 import types
 from dv3.training import checkpoints
 from dv3.training import run
+from dv3.training import step
 from dv3.training import trainer
 
 
@@ -195,6 +196,25 @@ def test_several_updates_in_a_call_are_those_updates():
 def test_run_with_several_updates_in_a_call(tmp_path):
   result = trainer.train(**arguments(tmp_path, 90, steps_per_loop=3))
   assert result['updates'] and result['updates'] % 3 == 0
+
+
+def test_batches_of_one_call_are_those_that_were_drawn(tmp_path, monkeypatch):
+  take, drawn, compared = run.Feed.take, [], []
+  def remember(self):
+    batch = take(self)
+    drawn.append({k: np.array(v) for k, v in batch.items()})
+    return batch
+  update = step.Update.run
+  def compare(self, batches):
+    for batch, expected in zip(batches, drawn[-len(batches):], strict=True):
+      for name, value in batch.items():
+        np.testing.assert_array_equal(value, expected[name], name)
+      compared.append(len(batches))
+    return update(self, batches)
+  monkeypatch.setattr(run.Feed, 'take', remember)
+  monkeypatch.setattr(step.Update, 'run', compare)
+  trainer.train(**arguments(tmp_path, 60, steps_per_loop=4))
+  assert len(compared) >= 8 and set(compared) == {4}
 
 
 def test_credit_gives_fractions_exactly():
