@@ -74,9 +74,11 @@ Specs = dict[str, Spec]
 numbered, a bare observation is called 'observation', a bare action 'action',
 and the members of a Dict or Tuple action 'action/<name>'."""
 
-RESERVED = ('reward', 'is_first', 'is_last', 'is_terminal', 'stepid')
-"""Entries of every time step besides observations and actions; 'action',
-'action/...' and 'latent/...' are reserved too."""
+RESERVED = (
+    'reward', 'is_first', 'is_last', 'is_terminal', 'stepid', 'item', 'action',
+    'prev_action', 'latent')
+"""Names that time steps and training batches have besides observations; an
+observation has none of them, nor 'action/...' and the like."""
 
 
 class Recipe(NamedTuple):

@@ -24,11 +24,10 @@ def observation_specs(space: spaces.Space) -> types.Specs:
   """
   specs = _specs(space, 'observation')
   for name in specs:
-    head = name.split('/')[0]
-    if head in (*types.RESERVED, 'action', 'latent'):
+    if name.split('/')[0] in types.RESERVED:
       raise errors.UserError(
           f'observation key {name!r} is a name that replay needs; rename it in '
-          'the environment')
+          'the environment or in a gymnasium.ObservationWrapper')
   return specs
 
 

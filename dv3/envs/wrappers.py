@@ -121,9 +121,10 @@ class Checked(gymnasium.Wrapper):
   """Raises where an environment returns what learning cannot use.
 
   That is an observation of another shape than its space says, one that is no
-  number, and NaN or infinities in observation or reward (after the conversion
-  to float32, as replay stores them). Values out of bounds are let through: many
-  environments return them.
+  number, floats or too large numbers where the space's dtype is an integer
+  (they would be stored as others), and NaN or infinities in observation or
+  reward (after the conversion to float32, as replay stores them). Values out of
+  bounds are let through: many environments return them.
 
   Raises:
     ValueError: naming the entry and what is wrong with it.
@@ -149,7 +150,7 @@ class Checked(gymnasium.Wrapper):
     return obs, reward, terminated, truncated, info
 
   def _check(self, obs):
-    for name, path, shape, floating in self._leaves:
+    for name, path, shape, dtype in self._leaves:
       value = obs
       for key in path:
         try:
@@ -163,13 +164,31 @@ class Checked(gymnasium.Wrapper):
       if value.dtype.kind not in 'biuf':
         raise ValueError(
             f'the observation {name} is {value.dtype}, not a number')
-      if floating and not _finite(value):
+      if dtype.kind != 'f':
+        _check_whole(name, value, dtype)
+      elif not _finite(value):
         raise ValueError(
             f'the observation {name} has {_not_finite(value)}')
 
 
+def _check_whole(name, value, dtype):
+  """Raises ValueError where a cast to an integer dtype would change numbers."""
+  if value.dtype.kind == 'f':
+    raise ValueError(
+        f'the observation {name} is {value.dtype}, but its space is {dtype}, '
+        'which would cut off fractions; convert it in the environment (a '
+        'picture in [0, 1] times 255), or give its space a float dtype')
+  if np.can_cast(value.dtype, dtype):
+    return
+  wrong = value[value.astype(dtype) != value]
+  if wrong.size:
+    raise ValueError(
+        f'the observation {name} has {wrong.flat[0]}, which its space\'s '
+        f'{dtype} cannot hold; give the space a larger dtype')
+
+
 def _leaves(space, name, path):
-  """Yields (name, keys on the way, shape, whether float) of leaf spaces."""
+  """Yields (name, keys on the way, shape, dtype) of leaf spaces."""
   if isinstance(space, gymnasium.spaces.Dict):
     parts = list(space.spaces.items())
   elif isinstance(space, gymnasium.spaces.Tuple):
@@ -180,7 +199,7 @@ def _leaves(space, name, path):
     inner = '/'.join(map(str, (*path, key)))
     yield from _leaves(part, inner, (*path, key))
   if not isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
-    yield name, path, space.shape, np.issubdtype(space.dtype, np.floating)
+    yield name, path, space.shape, np.dtype(space.dtype)
 
 
 def _finite(value) -> bool:

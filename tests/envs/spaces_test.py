@@ -6,7 +6,9 @@ import pytest
 from gymnasium import spaces as gym_spaces
 
 from dv3 import errors
+from dv3 import types
 from dv3.envs import spaces
+from dv3.replay import replay as replay_lib
 
 
 @pytest.mark.parametrize('dtype', [
@@ -122,8 +124,27 @@ def test_what_no_entry_can_hold_is_refused(bad: gymnasium.Space):
     spaces.observation_specs(bad)
 
 
-@pytest.mark.parametrize('key', ['is_first', 'action', 'latent', 'stepid'])
+@pytest.mark.parametrize('key', [
+    'is_first', 'action', 'latent', 'stepid', 'item', 'prev_action',
+    'prev_action/arm'])
 def test_names_that_replay_needs_are_refused(key):
-  with pytest.raises(errors.UserError, match=f'{key}.*rename'):
+  with pytest.raises(errors.UserError, match=f'{key}.*rename.*Wrapper'):
     spaces.observation_specs(gym_spaces.Dict({
         key: gym_spaces.Box(0, 1, (2,))}))
+
+
+def test_every_entry_that_replay_adds_to_batches_is_reserved():
+  own = {'picture': types.Spec((2, 2), 'uint8')}
+  box = types.Spec((2,), 'float32')
+  stored = replay_lib.Replay(
+      {**own, 'action/arm': box, 'reward': types.Spec((), 'float32'),
+       **dict.fromkeys(
+           ('is_first', 'is_last', 'is_terminal'), types.Spec((), 'bool')),
+       'latent/deter': box},
+      capacity=4, length=2, context=1)
+  for _ in range(3):
+    stored.add({
+        name: np.zeros((1, *spec.shape), spec.dtype)
+        for name, spec in stored.specs.items()}, np.zeros(1, np.int64))
+  names = {name.split('/')[0] for name in stored.sample(1)}
+  assert names - set(own) <= set(types.RESERVED)

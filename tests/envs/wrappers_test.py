@@ -164,3 +164,35 @@ def test_a_registered_environment_lacks_a_package(monkeypatch):
   with pytest.raises(
       errors.UserError, match=r'needs.*imageio.*pip install "dv3\[mujoco\]"'):
     registry.get('env', 'gymnasium')(id='Humanoid-v5')
+
+
+class Shows(gymnasium.Env):
+  """Observes what it was given, in a space of this dtype."""
+
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, value, dtype):
+    self.value = value
+    self.observation_space = gymnasium.spaces.Dict({
+        'x': gymnasium.spaces.Box(0, 1, np.shape(value), dtype)})
+
+  def reset(self, *, seed=None, options=None):
+    return {'x': self.value}, {}
+
+
+@pytest.mark.parametrize('value, dtype, message', [
+    (np.full((2, 2), 0.7), np.uint8, 'x is float64.*space is uint8.*times 255'),
+    (np.ones(2, np.float32), np.int64, 'x is float32.*space is int64'),
+    (np.array([0, 256]), np.uint8, "x has 256.*uint8 cannot hold"),
+    ([-1], np.uint8, 'x has -1'), ([2], bool, 'x has 2')])
+def test_numbers_that_an_integer_dtype_would_change_are_refused(
+    value, dtype, message):
+  with pytest.raises(ValueError, match=message):
+    wrappers.Checked(Shows(value, dtype)).reset()
+
+
+@pytest.mark.parametrize('value, dtype', [
+    (np.array([7]), np.float32), (np.array([255]), np.uint8),
+    ([1], bool), (True, np.int8)])
+def test_numbers_that_the_dtype_holds_are_let_through(value, dtype):
+  wrappers.Checked(Shows(value, dtype)).reset()
