@@ -182,9 +182,11 @@ class Loss(Component):
 
     losses, metrics = loss(context)       # context: dv3.losses.Context
 
-  Losses come back per step and unreduced, {name: [B, T'] float32, T' <= T};
-  metrics are {name: scalar}. The agent takes each loss's own mean and the
-  balancer weighs them.
+  Losses come back per step and unreduced, {name: [B, T'] float32, T' <= T}, of
+  the first T' steps: a loss that needs the next step leaves out the last.
+  Metrics are {name: scalar}. The agent takes each loss's own mean and the
+  balancer weighs them; in the sums of each step that samplers see, a step that
+  is left out counts zero.
 
   Attributes:
     PHASE: 'model' for losses on the replayed sequence, 'behavior' for losses
@@ -222,8 +224,8 @@ class Loss(Component):
     """Whether it runs convolutions over images, by its decoder say.
 
     On a CPU such a loss of the model phase is computed outside of what XLA
-    compiles. It is [B, T] then, sees a context without a dream, and has
-    gradients for its variables, the parts' and the features alone. Where
+    compiles. It sees a context without a dream then, and has gradients for its
+    variables, the parts' and the features alone. Where
     `across_replicas` is 'never' it sees some of the sequences at a time, as on
     several replicas, and its metrics are averaged.
     """

@@ -16,7 +16,7 @@ class Outputs(NamedTuple):
     metrics: {name: scalar}.
     entries: {name: [B, T, ...]}, new latents for replay.
     per_step: [B, T] float32, the model's unweighted loss of each step, for
-      prioritised samplers.
+      prioritised samplers; a loss of fewer steps adds nothing to the others.
   """
 
   losses: dict[str, tf.Tensor]
@@ -29,7 +29,7 @@ class Convolved(NamedTuple):
   """A loss that was computed before the others; see `Objective.total`.
 
   Attributes:
-    loss: [B, T] float32.
+    loss: [B, T'] float32.
     mean: scalar, its mean.
     slopes: gradients of the mean with respect to the features, in their order,
       [B, T, F] each.
@@ -75,9 +75,7 @@ class Objective:
     without = [] if convolved is None else self._convolving()
     self.collect('model', context, losses, metrics, without)
     model = [*losses.values(), *(x.loss for x in (convolved or {}).values())]
-    # Not add_n, whose order of summation depends on which input's memory is
-    # free first: priorities, and with them a resumed run, would differ.
-    per_step = tf.reduce_sum(tf.stack(model), 0)
+    per_step = _sum_of_steps(model, context.reward)
     if any(loss.PHASE == 'behavior' for loss in agent.losses):
       context = self._behave(
           context, rng, losses, metrics,
@@ -108,7 +106,7 @@ class Objective:
       context: a `losses.Context`, without a dream.
 
     Returns:
-      ({name: [B, T] float32}, {metric: scalar}).
+      ({name: [B, T'] float32}, {metric: scalar}).
     """
     losses, metrics = {}, {}
     for loss in self._convolving():
@@ -224,12 +222,31 @@ class Objective:
     for name, value in values.items():
       if name in losses:
         raise _twice(name)
-      if value.shape.rank != 2 or value.dtype != tf.float32:
+      steps = context.reward.shape
+      if value.dtype != tf.float32 or value.shape.rank != 2 or (
+          not steps[:1].is_compatible_with(value.shape[:1])
+          or value.shape[1] > steps[1]):
         raise ValueError(
             f'loss {name!r} of {loss.name} is {value.dtype.name} '
-            f'{value.shape}; losses are float32 [B, T] and unreduced')
+            f'{value.shape} on a batch {steps}; losses are float32 [B, T] or '
+            'of fewer steps, and unreduced')
       losses[name] = value
     metrics.update(extra)
+
+
+def _sum_of_steps(losses, reward):
+  """Returns the sum [B, T] of losses [B, T'], whose steps are the first T'.
+
+  Args:
+    losses: list of [B, T'] float32, T' <= T.
+    reward: [B, T], for the shape.
+  """
+  length = reward.shape[1]
+  whole = [tf.zeros_like(reward), *(
+      tf.pad(x, [[0, 0], [0, length - x.shape[1]]]) for x in losses)]
+  # Not add_n, whose order of summation depends on which input's memory is
+  # free first: priorities, and with them a resumed run, would differ.
+  return tf.reduce_sum(tf.stack(whole), 0)
 
 
 def _twice(name):

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import small_agent
 import tensorflow as tf
@@ -10,6 +11,9 @@ from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.distributions import rng as rng_lib
+from dv3.training import distribution
+from dv3.training import replicated
+from dv3.training import step
 
 REINFORCE = registry.get('loss', 'actor_reinforce')
 LOSSES = ('kl', 'reconstruction', 'reward', 'continue', 'critic_imagined')
@@ -117,3 +121,82 @@ def test_an_awaited_loss_returns_what_it_lists():
   statistics = agent.objective.statistics(context)
   with pytest.raises(errors.UserError, match='extra.*make them agree'):
     agent.objective.awaited_losses(context, statistics)
+
+
+class NextReward(tf.Module, interfaces.Loss):
+  """Predicts the reward of the next step, so that the last has no loss."""
+
+  NAMES = ('next_reward',)
+
+  def __call__(self, context):
+    features = {k: v[:, :-1] for k, v in context.features.items()}
+    dist = context.parts['reward'](features)
+    return {'next_reward': -dist.log_prob(context.reward[:, 1:])}, {}
+
+
+class Convolving(NextReward):
+  def convolves(self, parts):
+    return True
+
+
+class TooLong(NextReward):
+  def __call__(self, context):
+    reward = context.reward
+    return {'next_reward': tf.concat([reward, reward], 1)}, {}
+
+
+def make_update(*losses, images=False, jit_compile=False):
+  agent = small_agent.make(images=images, losses=tuple(
+      registry.get('loss', x) if isinstance(x, str) else x for x in losses))
+  agent.build()
+  optimizer = small_agent.part('optimizer', 'laprop')
+  return step.make_update(
+      agent, distribution.make_strategy(), (('all', ('*',), optimizer),),
+      seed=0, jit_compile=jit_compile)
+
+
+@pytest.mark.parametrize('loss, jit_compile', [
+    (NextReward, False), (NextReward, True), (NextReward, 'mixed'),
+    (Convolving, 'mixed')])
+def test_a_loss_of_fewer_steps_trains(loss, jit_compile):
+  images = jit_compile == 'mixed'
+  update = make_update(
+      *LOSSES, 'actor_reinforce', loss, images=images, jit_compile=jit_compile)
+  losses, metrics, _, per_step = update(small_agent.batch(images=images))
+  assert metrics['finite'] == 1.0
+  assert np.isfinite(losses['next_reward'])
+  assert per_step.shape == (4, 5)
+
+
+def test_the_last_step_counts_zero_where_a_loss_leaves_it_out():
+  agent = make_update(NextReward).agent
+  _, outputs = agent.loss(batch(), rng_lib.Rng(0))
+  assert np.all(outputs.per_step[:, :-1] > 0)
+  np.testing.assert_array_equal(outputs.per_step[:, -1], 0.0)
+  np.testing.assert_allclose(
+      outputs.losses['next_reward'], np.mean(outputs.per_step[:, :-1]),
+      rtol=1e-5)
+
+
+def test_a_loss_of_fewer_steps_apart_from_what_replicas_exchange():
+  update = make_update(*LOSSES, 'actor_reinforce', NextReward)
+  apart = replicated.ReplicatedGradients(
+      update.agent, update.trained, update._rng)
+  inputs = batch(), tf.constant(0, tf.int64), tf.constant(0)
+  whole, outputs, _ = update.loss_and_gradients(*inputs)
+  total, others, _ = tf.function(apart, autograph=False)(*inputs)
+  np.testing.assert_allclose(total, whole, rtol=1e-3)
+  np.testing.assert_allclose(others.per_step, outputs.per_step, rtol=1e-3)
+
+
+def test_an_agent_may_train_on_dreams_alone():
+  update = make_update('critic_imagined')
+  _, metrics, _, per_step = update(small_agent.batch())
+  assert metrics['finite'] == 1.0
+  np.testing.assert_array_equal(per_step, np.zeros((4, 5)))
+
+
+def test_a_loss_of_more_steps_is_refused():
+  agent = make_update(TooLong).agent
+  with pytest.raises(ValueError, match="'next_reward'.*of fewer steps"):
+    agent.loss(batch(), rng_lib.Rng(0))
