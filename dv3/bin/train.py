@@ -47,17 +47,22 @@ def _train(train, logdir, configuration):
   from dv3 import config
   from dv3.training import cluster
   from dv3.training import lock
+  from dv3.training import trainer
   settings = {'logdir': logdir, 'config_text': configuration.file_text()}
   several = configuration.value('dv3.train', 'distribution') == 'multiworker'
   if several and cluster.place()[0]:
     return train(**settings)
-  with lock.hold(logdir):
+  def start(summary):
+    # Only now: a start that was refused must not bind the next one.
     configuration.save(logdir)
+    print(trainer.start_line(summary), flush=True)
+  with lock.hold(logdir):
     print(f'run directory: {os.path.abspath(logdir)}')
     for name in configuration.unused:
       print(f'not used: {name}')
     return train(
-        **settings, on_built=lambda: config.save_operative(logdir))
+        **settings, on_start=start,
+        on_built=lambda: config.save_operative(logdir))
 
 
 def main(argv):

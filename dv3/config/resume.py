@@ -22,13 +22,17 @@ MAY_CHANGE = {
     'train.max_bad_updates': 'how many updates in a row may not be finite',
     'train.seed': 'the seed: draws from here on differ',
     'train.distribution': 'the devices, of one process: no other result',
-    'train.replicas': 'the number of devices: likewise',
+    'train.replicas': 'the number of devices: likewise, without train.scaling',
     'train.jit_compile': 'compilation: it changes rounding only',
     'train.steps_per_loop': 'how many updates the device is given at once',
     'evaluate.*': 'evaluation, which training does not see',
 }
 """Patterns of parameters that may change, and what they are. `docs/resume.md`
 shows this table; everything else is refused with the difference."""
+
+
+_SCALED = ('train.distribution', 'train.replicas')
+"""What changes batches and rates where there is a `train.scaling`."""
 
 
 class Difference(NamedTuple):
@@ -63,8 +67,9 @@ def compare(
         for side in (before, after)]
     if values[0] != values[1]:
       name = _name(key)
-      result.append(
-          Difference(name, values[0], values[1], _may_change(name, values)))
+      allowed = _may_change(name, values) and not (
+          name in _SCALED and _is_scaled(before))
+      result.append(Difference(name, *values, allowed))
   return result
 
 
@@ -88,6 +93,10 @@ def _effective(config: configuration.Config) -> dict[tuple, object]:
   return {
       key: reader.expand(b.value, bindings.macros)
       for key, b in bindings.parameters.items() if key not in idle}
+
+
+def _is_scaled(parameters: dict[tuple, object]) -> bool:
+  return parameters.get(('', 'dv3.train', 'scaling')) is not None
 
 
 def _default(key: tuple[str, str, str]) -> str:

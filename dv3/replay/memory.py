@@ -1,10 +1,19 @@
 """How much memory replay takes, and whether it fits."""
 
+import pathlib
+
 import numpy as np
 
 from dv3 import types
 
 _INDEX_BYTES = 8  # Of one position or item number.
+# Control groups, both versions: folder, limit, usage, and what of the usage is
+# cache that the kernel gives up first.
+_GROUPS = (
+    (pathlib.Path('/sys/fs/cgroup'), 'memory.max', 'memory.current',
+     'inactive_file'),
+    (pathlib.Path('/sys/fs/cgroup/memory'), 'memory.limit_in_bytes',
+     'memory.usage_in_bytes', 'total_inactive_file'))
 
 
 def step_bytes(specs: types.Specs) -> int:
@@ -59,7 +68,7 @@ def available_bytes() -> int | None:
   """Returns the memory that this process may still take; None if unknown.
 
   The smaller of the machine's available memory and what is left of the control
-  group's limit.
+  group's limit, where cached files that nobody used lately count as free.
   """
   found = []
   try:
@@ -69,19 +78,24 @@ def available_bytes() -> int | None:
           found.append(int(line.split()[1]) * 1024)
   except OSError:
     pass
-  for limit, used in (
-      ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-      ('/sys/fs/cgroup/memory/memory.limit_in_bytes',
-       '/sys/fs/cgroup/memory/memory.usage_in_bytes')):
+  for folder, limit, used, cached in _GROUPS:
     try:
-      with open(limit, encoding='ascii') as a, open(
-          used, encoding='ascii') as b:
-        most = a.read().strip()
-        if most != 'max':
-          found.append(max(0, int(most) - int(b.read())))
+      most = (folder / limit).read_text().strip()
+      if most != 'max':
+        taken = int((folder / used).read_text()) - _cached(folder, cached)
+        found.append(max(0, int(most) - taken))
     except (OSError, ValueError):
       pass
   return min(found) if found else None
+
+
+def _cached(folder: pathlib.Path, name: str) -> int:
+  """Returns the bytes of a control group's idle cached files."""
+  try:
+    lines = (folder / 'memory.stat').read_text().splitlines()
+  except OSError:
+    return 0
+  return next((int(x.split()[1]) for x in lines if x.split()[0] == name), 0)
 
 
 def shortage(needed_bytes: int) -> str | None:

@@ -54,6 +54,8 @@ class Replay:
     directory: where full chunks are written; None keeps them in memory only.
     batch_size: sequences of the batches to come, if known, for the check of
       the capacity.
+    expected_steps: how many steps are to be held if fewer than the capacity,
+      for the check of memory: what is never written takes none.
     staged_batches: how many gathered batches stay as they are, at least P + 1;
       that many by default.
 
@@ -72,11 +74,12 @@ class Replay:
       self, specs: types.Specs, *, capacity: int, length: int, context: int,
       consecutive: int = 1, sampler=None, chunk_steps: int = 1024,
       online: bool = True, seed: int = 0, workers: int = 1, directory=None,
-      batch_size: int | None = None, staged_batches: int | None = None):
+      batch_size: int | None = None, staged_batches: int | None = None,
+      expected_steps: int | None = None):
     if 'is_last' not in specs or 'is_first' not in specs:
       raise errors.UserError(
-          'replay needs the entries is_first and is_last, bool, which say where '
-          'episodes begin and end; add them to the specs and to every step')
+          'replay needs the entries is_first and is_last, bool, where episodes '
+          'begin and end; add them to the specs and to every step')
     least = max(1, workers, (batch_size or 0) * length)
     if capacity < least:
       raise errors.UserError(
@@ -94,8 +97,8 @@ class Replay:
     self.rng = np.random.default_rng(seed)
     self.sampler = sampler or uniform.UniformSampler(capacity=capacity)
     missing = shortage(projected_bytes(
-        specs, capacity, chunk_steps=chunk_steps, workers=workers,
-        length=self.stored_length))
+        specs, min(capacity, expected_steps or capacity),
+        chunk_steps=chunk_steps, workers=workers, length=self.stored_length))
     if missing:
       raise errors.UserError(missing)
     self.chunks = self.make_chunks(chunk_steps)

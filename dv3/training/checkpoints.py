@@ -165,11 +165,12 @@ class Checkpoints:
     final = self._free(step)
     os.replace(temporary, final)
     _sync(self.directory)
-    all_ = self.all()
-    for old in all_:
-      if old in all_[:-self.keep] or old != final and (
-          old.name[:len('step-') + 12] == final.name[:len('step-') + 12]):
-        shutil.rmtree(old, ignore_errors=True)
+    # Of one step the newest alone counts: an older one is no fallback.
+    twins = [
+        x for x in self.all() if x != final and _order(x)[0] == step]
+    others = [x for x in self.all() if x not in twins]
+    for old in (*twins, *others[:-self.keep]):
+      shutil.rmtree(old, ignore_errors=True)
 
   def _free(self, step):
     """Returns the path of a new checkpoint, the last one of its step."""
@@ -213,6 +214,8 @@ class Checkpoints:
         if damage is None:
           chosen = number
           break
+        if not folders[number].exists():
+          continue  # The run that writes them has gone on.
         logging.warning(
             'checkpoint %s is damaged (%s); an older one is used',
             folders[number], damage)

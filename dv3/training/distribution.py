@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from dv3 import errors
 from dv3.nets import xla
@@ -11,6 +12,7 @@ from dv3.training import cluster
 
 NAMES = ('single', 'mirrored', 'multiworker', 'tpu')
 """What `make_strategy` knows."""
+_NVIDIA_DRIVER = '/proc/driver/nvidia/version'
 
 
 def make_strategy(name: str = 'single', replicas: int = 0):
@@ -96,6 +98,19 @@ def describe(strategy) -> str:
   count = strategy.num_replicas_in_sync
   kind = 'GPU' if xla.has_gpu() else 'CPU'
   return f'{count} x {kind}' if count > 1 else kind
+
+
+def warn_of_unseen_gpu() -> None:
+  """Warns where there is an NVIDIA driver and TensorFlow finds no GPU.
+
+  Unless `CUDA_VISIBLE_DEVICES` hides it, which someone chose.
+  """
+  if (os.path.exists(_NVIDIA_DRIVER) and not xla.has_gpu()
+      and 'CUDA_VISIBLE_DEVICES' not in os.environ):
+    logging.warning(
+        'this machine has an NVIDIA driver, but TensorFlow finds no GPU and '
+        "trains on the CPU: pip install 'tensorflow[and-cuda]', or set "
+        'CUDA_VISIBLE_DEVICES= if that is meant')
 
 
 def scatter(strategy, batch):

@@ -7,6 +7,7 @@ from typing import Any
 
 import gin
 import numpy as np
+import tensorflow as tf
 
 from dv3 import errors
 from dv3.training import checkpoints as checkpoints_lib
@@ -40,30 +41,58 @@ def evaluate(
     UserError: if the run has no whole checkpoint.
   """
   errors.check_least(0, {'the seed of the evaluation': seed})
-  folder = checkpoints_lib.Checkpoints(
-      pathlib.Path(logdir) / 'checkpoints').latest()
-  if folder is None:
-    raise errors.UserError(
-        f'{logdir} has no whole checkpoint yet; train first, or check --logdir')
+  checkpoints = checkpoints_lib.Checkpoints(
+      pathlib.Path(logdir) / 'checkpoints')
+  _require(checkpoints.all(), logdir)  # Before what takes seconds.
   run.seed_everything(seed)
   collector_ = collector(env=env(), seed=seed)
   try:
     agent_ = agent(
         obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
     agent_.build()
-    checkpoints_lib.read_variables(folder, agent=agent_)
+    env_steps = _read_newest(checkpoints, logdir, agent_)
     policy = policy_lib.Policy(agent_, seed=seed, mode=likeliest)
     played = collector_.evaluate(policy, episodes)
   finally:
     collector_.close()
   returns = [episode.score for episode in played]
   lengths = [episode.length for episode in played]
-  summary = json.loads((folder / 'summary.json').read_text())
   return {
       'mean_return': float(np.mean(returns)),
       'std_return': float(np.std(returns)),
       'returns': [float(x) for x in returns],
       'mean_length': float(np.mean(lengths)),
       'lengths': [int(x) for x in lengths],
-      'env_steps': summary['env_steps'], 'episodes': len(returns),
+      'env_steps': env_steps, 'episodes': len(returns),
       'seed': seed}
+
+
+def _read_newest(checkpoints, logdir, agent) -> int:
+  """Reads the newest whole checkpoint into an agent.
+
+  A run that goes on meanwhile deletes older checkpoints: the search begins
+  again if the one that was found has made room for another.
+
+  Returns:
+    Its age in env steps.
+  """
+  while True:
+    present = checkpoints.all()
+    folder = checkpoints.latest()
+    try:
+      if folder is not None:
+        checkpoints_lib.read_variables(folder, agent=agent)
+        summary = json.loads((folder / 'summary.json').read_text())
+        return summary['env_steps']
+    except (OSError, tf.errors.OpError):
+      if checkpoints.all() == present:
+        raise
+    if checkpoints.all() == present:
+      _require(folder, logdir)
+
+
+def _require(found, logdir) -> None:
+  """Raises UserError if no checkpoint was found."""
+  if not found:
+    raise errors.UserError(
+        f'{logdir} has no whole checkpoint yet; train first, or check --logdir')

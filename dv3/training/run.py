@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -58,10 +59,21 @@ class Feed:
   def state(self) -> dict[str, Any]:
     """Returns the waiting batch, for the checkpoint."""
     self.settle()
-    return {'pending': self._pending or {}}
+    return {'pending': self._pending or {}, 'batch_size': self._batch_size}
 
   def load(self, state: dict[str, Any]) -> None:
-    """Restores `state()`."""
+    """Restores `state()`.
+
+    Raises:
+      UserError: if it was of batches of another size.
+    """
+    size = state.get('batch_size', self._batch_size)
+    if size != self._batch_size:
+      raise errors.UserError(
+          f'the checkpoint is of batches of {size} sequences, and now they '
+          f'have {self._batch_size}: under train.scaling the number of replicas is '
+          'part of the configuration; start with as many as before, or choose '
+          'another --logdir')
     self._pending = state['pending'] or None
 
 
@@ -177,6 +189,9 @@ def save(
   if workers.is_chief:
     checkpoints.write_variables(folder, **trackables(update))
     (folder / 'config.gin').write_text(config_text)
+    operative = folder.parents[1] / 'operative_config.gin'
+    if operative.exists():  # Since the first update.
+      shutil.copy(operative, folder)
     (folder / 'summary.json').write_text(json.dumps({
         'env_steps': tally.env_steps, 'updates': update.count,
         'workers': workers.count}))

@@ -1,6 +1,7 @@
 """The outer loop: collect, learn, act on the results."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import sys
@@ -18,6 +19,7 @@ from dv3.replay import replay as replay_lib
 from dv3.training import checkpoints as checkpoints_lib
 from dv3.training import cluster
 from dv3.training import distribution as distribution_lib
+from dv3.training import evaluation
 from dv3.training import lock
 from dv3.training import metrics as metrics_lib
 from dv3.training import open_loop
@@ -26,6 +28,8 @@ from dv3.training import progress as progress_lib
 from dv3.training import run
 from dv3.training import step
 from dv3.transforms import pipeline as pipeline_lib
+
+evaluate = evaluation.evaluate  # The other injection point, for importers.
 
 # The entries of every time step besides observations, actions and latents.
 FLAGS = {
@@ -37,7 +41,7 @@ _HURRY_SECONDS = 5.0  # For an environment's step, once a signal came.
 
 @gin.register(
     'train', module='dv3',
-    denylist=['logdir', 'config_text', 'on_built', 'dry_run'])
+    denylist=['logdir', 'config_text', 'on_start', 'on_built', 'dry_run'])
 def train(
     *, logdir: str | None, agent: Callable, env: Callable,
     collector: Callable, optimizers: tuple, env_steps: int,
@@ -52,8 +56,9 @@ def train(
     save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
     video_every_seconds: float = 300.0,
     keep_checkpoints: int = 2, max_bad_updates: int = 5,
-    config_text: str = '', on_built: Callable | None = None,
-    dry_run: bool = False) -> dict[str, Any]:
+    config_text: str = '', on_start: Callable | None = None,
+    on_built: Callable | None = None, dry_run: bool = False
+) -> dict[str, Any]:
   """Trains an agent, or goes on with what `logdir` holds.
 
   Args:
@@ -98,6 +103,8 @@ def train(
     max_bad_updates: so many updates in a row whose loss or gradient is not
       finite end the run; fewer are skipped.
     config_text: the configuration, kept in every checkpoint.
+    on_start: called once with the summary, when everything is built and
+      restored: before it nothing is written but the lock.
     on_built: called once after the first update, for what exists only then.
     dry_run: only builds the agent, and returns what it found.
 
@@ -151,15 +158,18 @@ def train(
     specs = {
         **collector_.obs_spec, **collector_.action_spec, **FLAGS,
         **(agent_.latent_spec if replay_context else {})}
-    # Resets are stored too: a little more than the budget's steps.
-    capacity = int(
+    # Resets are stored too: a little more than the budget's steps, or as much
+    # again where episodes are of one step. Unwritten memory costs nothing.
+    capacity = int(min(replay_capacity, env_steps * 2 + 5000) / workers.count)
+    expected = int(
         min(replay_capacity, env_steps * 1.05 + 5000) / workers.count)
     summary = summarize(
-        agent_, strategy, specs, capacity, replay_chunk_steps,
+        agent_, strategy, specs, expected, replay_chunk_steps,
         collector_.num_envs, batch_length + replay_context,
-        replayed_steps_per_env_step / (batch_size * batch_length))
+        replayed_steps_per_env_step, batch_size * batch_length)
     if dry_run:
       return summary
+    distribution_lib.warn_of_unseen_gpu()
     if env_steps < batch_size * batch_length:
       raise errors.UserError(
           f'train.env_steps {env_steps} is less than one batch of '
@@ -180,7 +190,7 @@ def train(
         directory=workers.folder(path) / 'replay',
         workers=collector_.num_envs, batch_size=sequences,
         # Those of one call, and the one that is gathered meanwhile.
-        staged_batches=steps_per_loop + 1)
+        staged_batches=steps_per_loop + 1, expected_steps=expected)
     update = step.make_update(
         agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
         rate=_rate(scale, env_steps * summary['updates_per_env_step']))
@@ -208,7 +218,9 @@ def train(
         save_every_seconds=save_every_seconds,
         log_every_seconds=log_every_seconds,
         video_every_seconds=video_every_seconds,
-        config_text=config_text, on_built=on_built, stop=stop,
+        config_text=config_text, stop=stop,
+        on_start=functools.partial(on_start or (lambda _: None), summary),
+        on_built=on_built,
         bad_updates=run.BadUpdates(workers.folder(path), max_bad_updates))
 
 
@@ -222,7 +234,7 @@ def _rate(scale, updates):
 
 def summarize(
     agent, strategy, specs, capacity, chunk_steps, workers, stored_length,
-    updates_per_env_step
+    replayed_steps_per_env_step, batch_steps
 ) -> dict[str, Any]:
   """Returns the JSON summary of `dv3-train --dry_run`."""
   return {
@@ -230,7 +242,8 @@ def summarize(
       'replay_bytes': replay_lib.projected_bytes(
           specs, capacity, chunk_steps=chunk_steps, workers=workers,
           length=stored_length),
-      'updates_per_env_step': updates_per_env_step,
+      'replayed_steps_per_env_step': replayed_steps_per_env_step,
+      'updates_per_env_step': replayed_steps_per_env_step / batch_steps,
       'device': distribution_lib.describe(strategy),
       'dtype': agent.compute_dtype}
 
@@ -239,7 +252,7 @@ def _loop(
     *, workers, tally, update, collector, replay, pipeline, policy, loggers,
     report, feed, credit, checkpoints, steps_per_loop, env_steps, warm_items,
     prefill_env_steps, save_every_seconds, log_every_seconds,
-    video_every_seconds, config_text, on_built, stop, bad_updates):
+    video_every_seconds, config_text, on_start, on_built, stop, bad_updates):
   """Runs until the budget is spent or a signal asks to stop.
 
   Several workers run it in lock-step; whatever steers it is agreed on.
@@ -260,6 +273,7 @@ def _loop(
         'disk, or choose another --logdir')
   for logger in loggers:
     logger.truncate(tally.env_steps)
+  on_start()
   counters = lambda: {
       'env_steps': tally.env_steps, 'updates': update.count}
   meter = metrics_lib.Metrics(**counters())
@@ -392,6 +406,16 @@ def _learn(workers, update, replay, feed, meter, bad_updates, count):
     meter.add({
         f'train/{k}': v for k, v in metrics.items() if k != 'bad_gradient'})
   return inputs[-1]
+
+
+def start_line(summary: dict[str, Any]) -> str:
+  """Returns what `summarize` found, in one line for people."""
+  return (
+      f'{summary["parameters"]["total"]:,} parameters, {summary["dtype"]} on '
+      f'{summary["device"]}; replay takes up to '
+      f'{summary["replay_bytes"] / 1e9:.3g} GB; '
+      f'{summary["replayed_steps_per_env_step"]:g} replayed steps per env step '
+      f'are {summary["updates_per_env_step"]:.3g} updates per env step')
 
 
 def print_summary(summary: dict[str, Any]) -> None:

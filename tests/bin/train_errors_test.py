@@ -95,6 +95,8 @@ def test_too_few_steps_for_one_batch(numbers, words, tmp_path):
   # Otherwise the run would end, and nothing would have been trained.
   params = [f'--gin_param={x}' for x in ('DETER = 16', *numbers)]
   check(train(*CARTPOLE, *params, f'--logdir={tmp_path}'), *words)
+  # Nothing binds the next start, which follows the remedy.
+  assert not (tmp_path / 'config.gin').exists()
 
 
 def test_run_of_another_configuration_is_kept(tmp_path):

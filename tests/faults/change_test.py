@@ -27,10 +27,15 @@ def test_seed_environments_and_gin_text_may_change(zygote, logdir):
       'train.env_steps: 60 becomes 90',
       'train.keep_checkpoints: 2 becomes 3'):
     assert line in output.splitlines()
+  # 5 replayed steps an env step, in batches of 3 x 5.
+  assert '5 replayed steps per env step are 0.333 updates' in output
   assert 'units' not in output and 'truncated' not in output
   summary = json.loads(
       (lives.checkpoints(logdir)[-1] / 'summary.json').read_text())
   assert summary['env_steps'] >= 90
+  newest = lives.checkpoints(logdir)[-1]
+  for name in ('config.gin', 'operative_config.gin'):
+    assert (newest / name).read_text() == (logdir / name).read_text()
   steps = [x['step'] for x in lives.scores(logdir)]
   assert steps == sorted(steps)
 
@@ -49,6 +54,16 @@ def test_what_has_no_meaning_is_refused_with_the_difference(param, words):
     config.require_resumable(
         config.parse(files), config.parse(files, [param]))
   assert words in str(info.value) and '--logdir' in str(info.value)
+
+
+def test_the_number_of_replicas_may_not_change_what_is_scaled_by_it():
+  files = [x.partition('=')[2] for x in lives.GIN]
+  def settings(replicas, *more):
+    return config.parse([*files, *more], [f'train.replicas = {replicas}'])
+  config.require_resumable(settings(2), settings(4))
+  with pytest.raises(errors.UserError, match='train.replicas was 2, is 4'):
+    config.require_resumable(
+        settings(2, 'dist/scaled.gin'), settings(4, 'dist/scaled.gin'))
 
 
 def test_refusal_touches_nothing(zygote, logdir):

@@ -100,6 +100,17 @@ def test_what_cannot_fit_is_refused(monkeypatch):
     replay_lib.Replay(IMAGES, capacity=100_000, length=64, context=1)
 
 
+def test_idle_cached_files_are_no_memory_in_use(monkeypatch, tmp_path):
+  (tmp_path / 'memory.max').write_text('3000000\n')
+  (tmp_path / 'memory.current').write_text('2900000\n')
+  monkeypatch.setattr(memory, '_GROUPS', ((
+      tmp_path, 'memory.max', 'memory.current', 'inactive_file'),))
+  assert memory.available_bytes() == 100_000
+  (tmp_path / 'memory.stat').write_text(
+      'anon 400000\nactive_file 500000\ninactive_file 2000000\n')
+  assert memory.available_bytes() == 2_100_000
+
+
 def test_available_memory_is_that_of_this_machine():
   with open('/proc/meminfo') as file:
     total = int(file.readline().split()[1]) * 1024

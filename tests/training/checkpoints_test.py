@@ -29,6 +29,16 @@ def test_newest_is_found_and_old_ones_are_forgotten(tmp_path):
   assert (points.latest() / 'inner' / 'b.txt').read_text() == '300300'
 
 
+def test_a_step_saved_twice_counts_once(tmp_path):
+  points = checkpoints.Checkpoints(tmp_path, keep=2)
+  for step, text in ((100, 'a'), (200, 'b'), (200, 'c')):
+    points.save(step, write(text))
+  points.settle()
+  assert [x.name for x in points.all()] == [
+      'step-000000000100', 'step-000000000200-1']
+  assert (points.latest() / 'a.txt').read_text() == 'c'
+
+
 @pytest.mark.parametrize('damage', ['flip', 'truncate', 'remove', 'manifest'])
 def test_damage_is_found_and_the_older_one_is_used(tmp_path, damage):
   points = checkpoints.Checkpoints(tmp_path)

@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -215,6 +216,52 @@ def test_batches_of_one_call_are_those_that_were_drawn(tmp_path, monkeypatch):
   monkeypatch.setattr(step.Update, 'run', compare)
   trainer.train(**arguments(tmp_path, 60, steps_per_loop=4))
   assert len(compared) >= 8 and set(compared) == {4}
+
+
+def test_replay_holds_a_reset_for_every_step_of_the_budget(
+    tmp_path, monkeypatch):
+  # Episodes of one step store two: the reset's and the last.
+  made = {}
+  def replay(specs, **kwargs):
+    made.update(kwargs)
+    raise errors.UserError('made')
+  monkeypatch.setattr(trainer.replay_lib, 'Replay', replay)
+  with pytest.raises(errors.UserError, match='made'):
+    trainer.train(**arguments(tmp_path, 50_000, replay_capacity=10 ** 6))
+  assert 100_000 <= made['capacity'] < 120_000
+  assert 50_000 <= made['expected_steps'] < 60_000
+
+
+def test_evaluation_goes_on_where_training_deletes_its_checkpoint(
+    tmp_path, monkeypatch):
+  trainer.train(**arguments(tmp_path, 40))
+  choices = arguments(tmp_path, 40)
+  read, points = checkpoints.read_variables, checkpoints.Checkpoints(
+      tmp_path / 'checkpoints')
+  def meanwhile(folder, **trackables):
+    monkeypatch.setattr(checkpoints, 'read_variables', read)
+    newer = points.directory / 'step-000000009999'
+    shutil.copytree(folder, newer)
+    shutil.rmtree(folder)
+    return read(folder, **trackables)
+  monkeypatch.setattr(checkpoints, 'read_variables', meanwhile)
+  result = trainer.evaluate(
+      logdir=str(tmp_path), episodes=1,
+      **{k: choices[k] for k in ('agent', 'env', 'collector')})
+  assert result['env_steps'] >= 40 and len(result['returns']) == 1
+  assert [x.name for x in points.all()] == ['step-000000009999']
+  # What is damaged and not replaced is told.
+  (points.directory / 'step-000000009999' / 'summary.json').unlink()
+  with pytest.raises(errors.UserError, match='no whole checkpoint'):
+    trainer.evaluate(
+        logdir=str(tmp_path), episodes=1,
+        **{k: choices[k] for k in ('agent', 'env', 'collector')})
+
+
+def test_batches_of_another_size_are_not_resumed():
+  feed = run.Feed(None, 12)
+  with pytest.raises(errors.UserError, match='of 6 .*have 12.*train.scaling'):
+    feed.load({'pending': {}, 'batch_size': 6})
 
 
 def test_credit_gives_fractions_exactly():
