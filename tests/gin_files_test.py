@@ -69,6 +69,22 @@ def test_preset_is_complete(name):
   assert config.parse([name]).text
 
 
+@pytest.mark.parametrize('name', PRESETS)
+def test_preset_is_includes_only(name):
+  path = os.path.join(files.shipped_folder(), name)
+  lines = [x for x in files.read(path).splitlines() if x and x[0] != '#']
+  assert lines and all(x.startswith('include ') for x in lines)
+
+
+def test_tuned_numbers_are_those_of_one_preset():
+  tuned = [n for n in files.shipped_names() if kind_of(n) == 'tuned']
+  assert tuned
+  for name in tuned:
+    preset = f'preset/{os.path.basename(name)}'
+    assert files.read(files.find(preset)).rstrip().endswith(
+        f"include '{name}'"), name
+
+
 def bound(name):
   """Returns the names that a file binds, with those of its includes."""
   path = os.path.join(files.shipped_folder(), name)
