@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from dv3.benchmarking import environments
 from dv3.benchmarking import machine
 from dv3.benchmarking import workload as workload_lib
 from dv3.training import distribution
@@ -46,12 +45,13 @@ class Trivial:
 
 
 def measure(
-    workload: workload_lib.Workload, *, repeats: int,
+    workload: workload_lib.Workload, *, configured: int, repeats: int,
     seconds: float, num_envs: tuple[int, ...] = (1, 16)) -> dict[str, Any]:
   """Measures env steps per second of the policy alone.
 
   Args:
-    workload: what to measure; its number of environments is measured too.
+    workload: what to measure.
+    configured: the number of environments in training.
     repeats: measurements; the median counts.
     seconds: of one measurement.
     num_envs: further numbers of environments.
@@ -63,9 +63,8 @@ def measure(
   agent = workload_lib.make_agent(workload, strategy)
   compiled = step.choose_compiler(
       workload.settings['jit_compile'], agent, strategy)
-  own = environments.configured_envs()
   rates, first = {}, {}
-  for count in sorted({own, *num_envs}):
+  for count in sorted({configured, *num_envs}):
     policy = policy_lib.Policy(
         agent, seed=workload.settings['seed'], jit_compile=compiled)
     env = Trivial(workload.obs_spec, count)
@@ -77,8 +76,8 @@ def measure(
     rates[count] = [count / play.run(steps) for _ in range(repeats)]
   median = {count: float(np.median(x)) for count, x in rates.items()}
   return {
-      'env_steps_per_second': median[own],
-      'num_envs': own,
+      'env_steps_per_second': median[configured],
+      'num_envs': configured,
       'env_steps_per_second_by_num_envs': {
           str(count): x for count, x in median.items()},
       'first_call_seconds_by_num_envs': {

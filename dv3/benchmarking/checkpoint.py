@@ -6,7 +6,6 @@ import time
 import types as python_types
 from typing import Any
 
-import gin
 import numpy as np
 
 from dv3.benchmarking import machine
@@ -17,12 +16,12 @@ from dv3.training import run
 
 
 def measure(
-    workload: workload_lib.Workload, *, repeats: int, capacity: int,
-    logdir: str | None = None) -> dict[str, Any]:
+    workload: workload_lib.Workload, *, num_envs: int, repeats: int,
+    capacity: int, logdir: str | None = None) -> dict[str, Any]:
   """Saves a run with so many steps in replay, again and again.
 
   Agent, optimizers and replay are those of training; replay holds random
-  steps of the configured number of environments, whose chunk files are on disk,
+  steps of `num_envs` environments, whose chunk files are on disk,
   as they are in a run. While a thread writes, latents are written back as
   updates do it; `seconds` has what training stands still for, with the copies
   that this costs. `share_of_time` is its part of a run with a checkpoint every
@@ -30,6 +29,7 @@ def measure(
 
   Args:
     workload: gives the agent, and the entries of replay.
+    num_envs: the number of environments in training.
     repeats: saves; the median counts.
     capacity: steps in replay.
     logdir: where to save; None means a temporary folder.
@@ -42,7 +42,7 @@ def measure(
     pathlib.Path(logdir).mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=logdir) as folder:
     path = pathlib.Path(folder)
-    replay = _fill(workload, update.agent.latent_spec, path, capacity)
+    replay = _fill(workload, update.agent.latent_spec, path, capacity, num_envs)
     keeper = checkpoints.Checkpoints(
         path / 'checkpoints', keep=workload.settings['keep_checkpoints'])
     nothing = python_types.SimpleNamespace(state=dict)
@@ -98,10 +98,9 @@ def measure(
       'all_seconds': seconds}
 
 
-def _fill(workload, latent_spec, path, capacity):
+def _fill(workload, latent_spec, path, capacity, count):
   """Returns a replay of random steps that writes files."""
   rng = np.random.default_rng(0)
-  count = gin.get_bindings('collector.local').get('num_envs', 1)
   replay = workload_lib.make_replay(
       workload, latent_spec, capacity=capacity, workers=count,
       directory=path / 'replay', online=False,

@@ -6,15 +6,17 @@ from typing import Any
 import gin
 import numpy as np
 
+from dv3.benchmarking import workload as workload_lib
 from dv3.collectors import random_policy
 
 
 def measure(
-    *, repeats: int, seconds: float, num_envs: tuple[int, ...] = (1,)
+    config, *, repeats: int, seconds: float, num_envs: tuple[int, ...] = (1,)
 ) -> dict[str, Any]:
   """Steps the configured environment with the configured collector, at random.
 
   Args:
+    config: the `config.Config` that gin holds.
     repeats: measurements; the median counts.
     seconds: of one measurement.
     num_envs: numbers of environments besides the configured one.
@@ -27,7 +29,7 @@ def measure(
   """
   bound = gin.get_bindings('dv3.train')
   recipe = bound['env']()
-  own = configured_envs()
+  name, own = workload_lib.collector(config)
   rates = {}
   for count in sorted({own, *num_envs}):
     collector = bound['collector'](env=recipe, num_envs=count)
@@ -43,24 +45,11 @@ def measure(
       'env_steps_per_second': median[own],
       'num_envs': own,
       'environment': f'{recipe.kind}.{recipe.name}',
-      'collector': _collector(),
+      'collector': name,
       'env_steps_per_second_by_num_envs': {
           str(count): x for count, x in median.items()},
       'all_env_steps_per_second': {
           str(count): x for count, x in rates.items()}}
-
-
-def configured_envs() -> int:
-  """Returns how many environments the configured collector would step."""
-  try:
-    return int(gin.query_parameter(f'{_collector()}.num_envs'))
-  except (ValueError, TypeError):
-    return 1  # The collector's default.
-
-
-def _collector() -> str:
-  """Returns the configured collector's name, as gin has it."""
-  return gin.query_parameter('dv3.train.collector').selector
 
 
 def _rate(collector, policy, seconds: float) -> float:

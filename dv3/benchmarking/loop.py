@@ -40,8 +40,8 @@ class _Watch(interfaces.Logger):
       raise _Done
 
 
-def measure(*, windows: int, seconds: float, logdir: str | None = None):
-  """Runs the configured training for a while, in a folder of its own.
+def measure(*, windows: int, seconds: float) -> dict[str, Any]:
+  """Runs the configured training for a while, in a temporary folder.
 
   Environments, replay with its files, updates and logging are those of
   training; videos are left out.
@@ -50,7 +50,6 @@ def measure(*, windows: int, seconds: float, logdir: str | None = None):
     windows: intervals that count, after the one with the compilation; the
       medians over them are returned. Fewer if the run's budget ends before.
     seconds: of one interval.
-    logdir: where the run is written; None means a temporary folder.
 
   Returns:
     What `dv3-bench loop --json` prints.
@@ -63,7 +62,7 @@ def measure(*, windows: int, seconds: float, logdir: str | None = None):
   with tempfile.TemporaryDirectory(prefix='dv3-bench-') as folder:
     try:
       train(
-          logdir=logdir or folder, loggers=(lambda logdir: watch,),
+          logdir=folder, loggers=(lambda logdir: watch,),
           log_every_seconds=seconds, video_every_seconds=0.0,
           on_built=watch.built)
     except _Done:

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,23 +52,20 @@ def parse(points: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def measure(
-    points: Sequence[str], arguments: Sequence[str], *, quiet: bool = False
-) -> dict[str, Any]:
-  """Measures every point in a process of its own, smallest first as given.
+    points: Sequence[str], arguments: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Measures every point in a process of its own, in the given order.
 
   Args:
     points: sizes or batch shapes, see `parse`.
     arguments: further flags of `dv3-bench update`.
-    quiet: whether nothing is printed on the way.
 
-  Returns:
-    {'points': [{'label', ... as `update` prints}], 'exponent': slope of
-    log seconds against log GFLOP; 1 is proportional, None for one point}.
+  Yields:
+    {'label', ... as `update` prints} of each point when it is done.
 
   Raises:
     UserError: if a point cannot be measured, with its own reason.
   """
-  rows = []
   for label, flags in parse(points):
     done = subprocess.run(
         [sys.executable, '-m', 'dv3.bin.bench', 'update', '--json',
@@ -75,19 +73,45 @@ def measure(
     if done.returncode:
       lines = done.stderr.strip().splitlines() or ['no message']
       raise errors.UserError(f'--sweep={label}: {lines[-1]}')
-    rows.append({
-        'label': label, **json.loads(done.stdout.strip().splitlines()[-1])})
-    if quiet:
-      continue
-    print(
-        f'{label}: {rows[-1]["seconds"]:.4g} s, {rows[-1]["gflop"]:.4g} GFLOP, '
-        f'{rows[-1]["share_of_ceiling"]:.1%} of the ceiling', flush=True)
+    yield {'label': label, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def describe(row: dict[str, Any]) -> str:
+  """Words a point for people."""
+  return (
+      f'{row["label"]}: {row["seconds"]:.4g} s, {row["gflop"]:.4g} GFLOP, '
+      f'{row["share_of_ceiling"]:.1%} of the ceiling')
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+  """Puts measured points together.
+
+  Returns:
+    {'points': the rows, 'exponent': slope of log seconds against log GFLOP; 1
+    is proportional, None for one point}.
+  """
   exponent = None
   if len({row['gflop'] for row in rows}) > 1:
     exponent = float(np.polyfit(
         np.log([row['gflop'] for row in rows]),
         np.log([row['seconds'] for row in rows]), 1)[0])
   return {'points': rows, 'exponent': exponent}
+
+
+def load_matplotlib() -> Any:
+  """Returns the module `matplotlib`.
+
+  Raises:
+    UserError: if it is not installed.
+  """
+  try:
+    import matplotlib
+    import matplotlib.figure
+  except ImportError as error:
+    raise errors.UserError(
+        'a picture of a sweep needs matplotlib; install the extra: '
+        "pip install 'dv3[report]'") from error
+  return matplotlib
 
 
 def draw(result: dict[str, Any]) -> bytes:
@@ -99,19 +123,13 @@ def draw(result: dict[str, Any]) -> bytes:
   Raises:
     UserError: if matplotlib is not installed.
   """
-  try:
-    import matplotlib
-    from matplotlib import figure as figure_lib
-  except ImportError as error:
-    raise errors.UserError(
-        'a picture of a sweep needs matplotlib; install the extra: '
-        "pip install 'dv3[report]'") from error
+  matplotlib = load_matplotlib()
   rows = sorted(result['points'], key=lambda row: row['gflop'])
   gflop = np.array([row['gflop'] for row in rows])
   seconds = np.array([row['seconds'] for row in rows])
   ceiling = np.array([row['ceiling_gflops'] for row in rows])
   with matplotlib.rc_context(_STYLE):
-    figure = figure_lib.Figure((5.2, 3.6), layout='constrained')
+    figure = matplotlib.figure.Figure((5.2, 3.6), layout='constrained')
     axes: Any = figure.subplots()
     axes.loglog(
         gflop, seconds, 'o-', color=_BLUE, linewidth=1.8,

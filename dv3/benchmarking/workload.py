@@ -15,6 +15,7 @@ import numpy as np
 from dv3 import errors
 from dv3 import types
 from dv3.collectors import worker
+from dv3.config import names
 from dv3.replay import replay as replay_lib
 from dv3.training import distribution
 from dv3.training import run
@@ -62,6 +63,43 @@ def make(observations: str | None = None, actions: str | None = None):
     found = _spaces(settings['env']())
     obs_spec, action_spec = obs_spec or found[0], action_spec or found[1]
   return Workload(settings, obs_spec, action_spec)
+
+
+def check_whole(config) -> None:
+  """Checks that a configuration is one that can be trained.
+
+  Args:
+    config: a `config.Config`, perhaps of single bindings alone.
+
+  Raises:
+    UserError: naming what `train` has neither a value nor a default for.
+  """
+  missing = [
+      f'train.{name}' for name, parameter in inspect.signature(
+          trainer.train).parameters.items()
+      if parameter.default is inspect.Parameter.empty
+      and not names.is_given('dv3.train', name)
+      and config.value('dv3.train', name) is None]
+  if missing:
+    raise errors.UserError(
+        f'the configuration says nothing of {", ".join(missing)}; begin with '
+        '--gin_file=preset/quickstart.gin, or the --logdir of a run')
+
+
+def collector(config) -> tuple[str, int]:
+  """Returns the chosen collector, and how many environments it steps.
+
+  Args:
+    config: the `config.Config` that gin holds.
+
+  Returns:
+    (name as gin has it, its bound or default `num_envs`; 1 if it has none).
+  """
+  chosen = config.value('dv3.train', 'collector')
+  with gin.config_scope(chosen.scope or None):
+    bound = gin.get_bindings(chosen.selector)
+  count = bound.get('num_envs', names.default(chosen.selector, 'num_envs'))
+  return chosen.selector, 1 if count is inspect.Parameter.empty else count
 
 
 def _spaces(recipe: types.Recipe) -> tuple[types.Specs, types.Specs]:
@@ -186,10 +224,10 @@ def batches(
   replay = make_replay(
       workload, latent_spec, capacity=2 * size * (length + 2), workers=size,
       chunk_steps=length)
-  names = specs(workload, latent_spec)
+  entries = specs(workload, latent_spec)
   for _ in range(replay.stored_length + 1):
     replay.add(
-        {name: values(spec, (size,), rng) for name, spec in names.items()},
+        {name: values(spec, (size,), rng) for name, spec in entries.items()},
         np.arange(size))
   result = []
   for _ in range(count):

@@ -8,9 +8,11 @@ The last line printed is JSON; with --json it is the only one. How to measure
 and what the names mean: docs/performance.md.
 """
 
+import errno
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 
 from absl import flags
@@ -57,6 +59,14 @@ _OUTPUT = flags.DEFINE_string(
 _GEMM_SIZE = flags.DEFINE_integer(
     'gemm_size', 2048, 'Rows of the matrix product that gives the ceiling.',
     lower_bound=1)
+_COMMANDS_OF = {
+    'observations': ('update', 'act', 'replay', 'checkpoint'),
+    'actions': ('update', 'act', 'replay', 'checkpoint'),
+    'num_envs': ('environments',),
+    'capacity': ('replay', 'checkpoint'),
+    **dict.fromkeys(('profile', 'executed', 'sweep', 'output'), ('update',))}
+"""Flags that say what is measured, which only some commands know."""
+
 
 def main(argv: Sequence[str]) -> None:
   """Runs one measurement."""
@@ -69,38 +79,66 @@ def main(argv: Sequence[str]) -> None:
         f'say dv3-bench {"|".join(commands)}')
     raise errors.UserError(
         f'there is no measurement {" ".join(argv[1:])!r}; {near}')
-  if _SWEEP.value and command != 'update':
-    raise errors.UserError('--sweep belongs to dv3-bench update')
-  result = _sweep() if _SWEEP.value else commands[command]()
+  _check_flags(command)
+  if _SWEEP.value:
+    _sweep()
+  else:
+    _print(commands[command]())
+
+
+def _check_flags(command: str) -> None:
+  """Refuses what would be ignored."""
+  for name, known in _COMMANDS_OF.items():
+    if FLAGS[name].present and command not in known:
+      raise errors.UserError(
+          f'--{name} belongs to dv3-bench {" and ".join(known)}; leave it out '
+          f'of {command}')
+  if _OUTPUT.present and not _SWEEP.value:
+    raise errors.UserError('--output belongs to --sweep; give both or neither')
+  if FLAGS.logdir and FLAGS.gin_file and command != 'checkpoint':
+    raise errors.UserError(
+        'give --logdir (the configuration of a run) or --gin_file, not both')
+
+
+def _print(result) -> None:
+  """Prints the numbers, and the line of JSON."""
   if not _JSON.value:
     _show(result)
   print(json.dumps(result), flush=True)
 
 
-def _parse() -> None:
-  """Gives the configuration of the flags to gin."""
+def _parse():
+  """Gives the configuration of the flags to gin, and returns it."""
   from dv3 import config
+  from dv3.benchmarking import workload
   params = list(FLAGS.gin_param)
   if FLAGS.seed is not None:
     params.append(f'train.seed = {FLAGS.seed}')
   if _DTYPE.value:
     params.append(f"Agent.compute_dtype = '{_DTYPE.value}'")
   if FLAGS.logdir and not FLAGS.gin_file:
-    config.load(FLAGS.logdir, params, FLAGS.plugin)
+    parsed = config.load(FLAGS.logdir, params, FLAGS.plugin)
   else:
-    config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+    parsed = config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+  workload.check_whole(parsed)
+  return parsed
 
 
 def _workload(observations: str | None):
-  """Returns the workload of the flags with these observations."""
-  _parse()
+  """Returns the workload of the flags with these observations.
+
+  Returns:
+    (the workload, how many environments training has).
+  """
+  parsed = _parse()
   from dv3.benchmarking import workload
-  return workload.make(observations, _ACTIONS.value)
+  _, num_envs = workload.collector(parsed)
+  return workload.make(observations, _ACTIONS.value), num_envs
 
 
 def _update():
   """Measures updates."""
-  workload = _workload(_OBSERVATIONS.value)
+  workload, _ = _workload(_OBSERVATIONS.value)
   from dv3.benchmarking import update
   result = update.measure(
       workload, repeats=_REPEATS.value, warmup=_WARMUP.value,
@@ -115,16 +153,17 @@ def _update():
 
 def _act():
   """Measures acting."""
-  workload = _workload(_OBSERVATIONS.value)
+  workload, num_envs = _workload(_OBSERVATIONS.value)
   from dv3.benchmarking import act
   return act.measure(
-      workload, repeats=_REPEATS.value, seconds=_SECONDS.value)
+      workload, configured=num_envs, repeats=_REPEATS.value,
+      seconds=_SECONDS.value)
 
 
 def _replay():
   """Measures replay."""
   chosen = _OBSERVATIONS.value or '64x64x3'
-  workload = _workload(None if chosen == 'task' else chosen)
+  workload, _ = _workload(None if chosen == 'task' else chosen)
   from dv3.benchmarking import replay
   agent = workload.settings['agent'](
       obs_spec=workload.obs_spec, action_spec=workload.action_spec)
@@ -143,20 +182,20 @@ def _loop():
 
 def _environments():
   """Measures environments."""
-  _parse()
+  parsed = _parse()
   from dv3.benchmarking import environments
   return environments.measure(
-      repeats=_REPEATS.value, seconds=_SECONDS.value,
+      parsed, repeats=_REPEATS.value, seconds=_SECONDS.value,
       num_envs=_counts(_NUM_ENVS.value))
 
 
 def _checkpoint():
   """Measures checkpoints."""
-  workload = _workload(_OBSERVATIONS.value)
+  workload, num_envs = _workload(_OBSERVATIONS.value)
   from dv3.benchmarking import checkpoint
   return checkpoint.measure(
-      workload, repeats=_REPEATS.value, capacity=_CAPACITY.value,
-      logdir=FLAGS.logdir)
+      workload, num_envs=num_envs, repeats=_REPEATS.value,
+      capacity=_CAPACITY.value, logdir=FLAGS.logdir)
 
 
 def _counts(words: Sequence[str]) -> tuple[int, ...]:
@@ -172,26 +211,66 @@ def _counts(words: Sequence[str]) -> tuple[int, ...]:
       '--num_envs=1,2,4,8')
 
 
-def _sweep():
-  """Measures updates at several sizes and draws them."""
+def _sweep() -> None:
+  """Measures updates at several sizes, prints them and draws them.
+
+  What was measured is printed whatever happens next: it may have taken hours.
+  """
   # Where it keeps its font cache, matplotlib tells on first use.
   logging.getLogger('matplotlib').setLevel(logging.ERROR)
   from dv3.benchmarking import sweep
   from dv3.loggers import files
+  for label, passed in sweep.parse(_SWEEP.value):
+    if FLAGS.logdir and any(x.startswith('--gin_file') for x in passed):
+      raise errors.UserError(
+          f'--sweep={label} needs the --gin_file of a configuration in place '
+          'of --logdir, whose run has a size; or sweep batch shapes (16x64)')
+  sweep.load_matplotlib()
+  _check_output(_OUTPUT.value)
+  rows, picture = [], None
+  try:
+    for row in sweep.measure(_SWEEP.value, _passed_on()):
+      rows.append(row)
+      if not _JSON.value:
+        print(sweep.describe(row), flush=True)
+    picture = os.path.abspath(_OUTPUT.value)
+  finally:
+    result = sweep.summary(rows)
+    if rows:
+      _print({**result, 'picture': picture})
+  files.write_whole(_OUTPUT.value, sweep.draw(result))
+
+
+def _check_output(path: str) -> None:
+  """Raises UserError where a picture could not be written."""
+  from dv3.loggers import files
+  try:
+    if os.path.isdir(path):
+      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    # Permissions alone do not tell, not even root's.
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise files.write_error(path, error) from error
+
+
+def _passed_on() -> list[str]:
+  """Returns the flags that every point of a sweep is measured with."""
   passed = [
       *(f'--gin_file={x}' for x in FLAGS.gin_file),
       *(f'--gin_param={x}' for x in FLAGS.gin_param),
       *(f'--plugin={x}' for x in FLAGS.plugin),
       f'--repeats={_REPEATS.value}', f'--warmup={_WARMUP.value}',
       f'--gemm_size={_GEMM_SIZE.value}']
-  for flag in (_DTYPE, _OBSERVATIONS, _ACTIONS):
+  for name in ('dtype', 'observations', 'actions', 'seed', 'logdir'):
+    if FLAGS[name].value is not None:
+      passed.append(f'--{name}={FLAGS[name].value}')
+  for flag in (_PROFILE, _EXECUTED):
     if flag.value:
-      passed.append(f'--{flag.name}={flag.value}')
-  if FLAGS.seed is not None:
-    passed.append(f'--seed={FLAGS.seed}')
-  result = sweep.measure(_SWEEP.value, passed, quiet=_JSON.value)
-  files.write_whole(_OUTPUT.value, sweep.draw(result))
-  return {**result, 'picture': os.path.abspath(_OUTPUT.value)}
+      passed.append(f'--{flag.name}')
+  return passed
 
 
 def _show(result) -> None:

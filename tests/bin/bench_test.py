@@ -1,13 +1,18 @@
 """dv3-bench at tiny sizes: it runs and prints the names that others read."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from absl import flags
 
+from dv3 import config
 from dv3 import errors
+from dv3.benchmarking import checkpoint
+from dv3.benchmarking import sweep
+from dv3.benchmarking import workload
 from dv3.bin import bench
 
 TINY = [
@@ -23,18 +28,23 @@ TINY = [
 SPACES = ['--observations=4', '--actions=2']
 
 
+def call(command, *arguments):
+  """Runs a command with these flags and no others."""
+  flags.FLAGS.unparse_flags()
+  saved = flags.FLAGS.flag_values_dict()
+  try:
+    flags.FLAGS(['dv3-bench', *arguments])
+    bench.main(['dv3-bench', command])
+  finally:
+    for name, value in saved.items():
+      flags.FLAGS[name].value = value
+      flags.FLAGS[name].present = 0
+
+
 @pytest.fixture(name='run')
 def make_run(capsys):
   def run(command, *arguments):
-    flags.FLAGS.unparse_flags()
-    saved = flags.FLAGS.flag_values_dict()
-    try:
-      flags.FLAGS(['dv3-bench', *TINY, *arguments])
-      bench.main(['dv3-bench', command])
-    finally:
-      for name, value in saved.items():
-        flags.FLAGS[name].value = value
-        flags.FLAGS[name].present = 0
+    call(command, *TINY, *arguments)
     out = capsys.readouterr().out.strip().splitlines()
     assert len(out) == 1
     return json.loads(out[0])
@@ -64,6 +74,25 @@ def test_act(run):
   rates = result['env_steps_per_second_by_num_envs']
   assert set(rates) == {'1', '16'}
   assert result['env_steps_per_second'] == rates['1'] > 0
+
+
+def test_act_takes_the_chosen_collectors_environments(run):
+  result = run('act', *SPACES, '--gin_param=NUM_ENVS = 2')
+  assert result['num_envs'] == 2
+  assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2', '16'}
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['NUM_ENVS = 3'], ('collector.local', 3)),
+    (['CHOSEN = @collector.local', 'train.collector = %CHOSEN',
+      'NUM_ENVS = 2'], ('collector.local', 2)),
+    (['train.collector = @collector.ray', 'collector.ray.num_envs = 5'],
+     ('collector.ray', 5)),
+    (['train.collector = @collector.ray'], ('collector.ray', 1))])
+def test_the_chosen_collectors_environments(arguments, expected):
+  parsed = config.parse(
+      ['dreamerv3.gin', 'size/1m.gin', 'task/cartpole.gin'], arguments)
+  assert workload.collector(parsed) == expected
 
 
 def test_replay(run):
@@ -99,6 +128,24 @@ def test_checkpoint(run):
   assert result['checkpoint_bytes'] > 64 * (16 * 4 + 32)  # The latents.
 
 
+def test_checkpoint_has_the_configured_environments(run, monkeypatch):
+  seen = []
+  fill = checkpoint._fill
+  def watch(*arguments):
+    replay = fill(*arguments)
+    seen.append(replay.workers)
+    return replay
+  monkeypatch.setattr(checkpoint, '_fill', watch)
+  run('checkpoint', *SPACES, '--capacity=64', '--gin_param=NUM_ENVS = 4')
+  assert seen == [4]
+
+
+def test_environments_takes_the_configured_number(run):
+  result = run('environments', '--gin_param=NUM_ENVS = 2', '--repeats=1')
+  assert result['num_envs'] == 2
+  assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2'}
+
+
 def test_environments(run):
   result = run('environments', '--num_envs=2')
   assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2'}
@@ -114,10 +161,83 @@ def test_environments(run):
     ('update', ['--sweep=2m'], '--sweep=2m is neither a batch shape'),
     ('act', ['--observations=4x'], "'4x' is neither a length"),
     ('act', ['--observations=4', '--actions=no'], '--actions=no is neither'),
+    ('loop', ['--observations=4'], '--observations belongs.*out of loop'),
+    ('environments', ['--actions=4'], '--actions belongs.*of environments'),
+    ('act', ['--executed'], '--executed belongs to dv3-bench update'),
+    ('update', ['--num_envs=2'], '--num_envs belongs.*environments'),
+    ('update', ['--output=x.png'], '--output belongs to --sweep'),
+    ('loop', ['--logdir=runs/x'], 'give --logdir.*or --gin_file'),
+    ('update', ['--sweep=3x5', '--output=/proc/x.png'], 'write /proc/x.png'),
+    ('update', ['--sweep=3x5', '--output=/tmp'], 'write /tmp'),
 ])
 def test_mistakes(run, command, arguments, message):
   with pytest.raises(errors.UserError, match=message):
     run(command, *arguments)
+
+
+def test_a_sweep_without_matplotlib_ends_before_it_measures(run, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  with pytest.raises(errors.UserError, match='needs matplotlib.*report'):
+    run('update', '--sweep=3x5')
+
+
+@pytest.fixture(name='measured')
+def make_measured(monkeypatch):
+  """Sweeps measure nothing; what fails is the point 9x9."""
+  calls = []
+  def execute(command, **kwargs):
+    calls.append(command)
+    size = int(re.findall(r'batch_size = (\d+)', ' '.join(command))[-1])
+    row = {
+        'seconds': size, 'gflop': size, 'share_of_ceiling': 1.0,
+        'ceiling_gflops': 1.0, 'dtype': 'float32', 'device': 'cpu'}
+    return subprocess.CompletedProcess(
+        command, int(size == 9), json.dumps(row), 'dv3-bench: no memory')
+  monkeypatch.setattr(sweep.subprocess, 'run', execute)
+  return calls
+
+
+def test_points_before_one_that_fails_are_printed(measured, capsys, tmp_path):
+  picture = tmp_path / 'new' / 'x.png'
+  with pytest.raises(errors.UserError, match='--sweep=9x9: .*no memory'):
+    call('update', *TINY, '--sweep=2x3,4x3,9x9,5x5', f'--output={picture}')
+  result = json.loads(capsys.readouterr().out)
+  assert [x['label'] for x in result['points']] == ['2x3', '4x3']
+  assert result['exponent'] == pytest.approx(1)
+  assert result['picture'] is None and not picture.exists()
+
+
+def test_points_are_printed_before_the_picture_fails(
+    measured, capsys, tmp_path, monkeypatch):
+  def draw(result):
+    raise errors.UserError('no ink')
+  monkeypatch.setattr(sweep, 'draw', draw)
+  with pytest.raises(errors.UserError, match='no ink'):
+    call('update', *TINY, '--sweep=2x3', f'--output={tmp_path / "x.png"}')
+  assert json.loads(capsys.readouterr().out)['points'][0]['label'] == '2x3'
+
+
+def test_a_sweep_hands_on_every_flag(run, measured, tmp_path):
+  picture = tmp_path / 'x.png'
+  run('update', *SPACES, '--sweep=2x3', f'--output={picture}', '--profile',
+      '--executed', '--seed=0')
+  for flag in (*SPACES, '--profile', '--executed', '--seed=0'):
+    assert flag in measured[0], flag
+  assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_run_is_swept_by_batch_shapes_alone(measured, capsys, tmp_path):
+  common = f'--logdir={tmp_path / "run"}', f'--output={tmp_path / "x.png"}'
+  call('update', *common, '--sweep=2x3', '--json')
+  assert common[0] in measured[0]
+  assert json.loads(capsys.readouterr().out)['points']
+  with pytest.raises(errors.UserError, match='--sweep=1m needs the --gin_file'):
+    call('update', *common, '--sweep=2x3,1m')
+
+
+def test_single_bindings_are_no_configuration():
+  with pytest.raises(errors.UserError, match='train.env.*quickstart.gin'):
+    call('update', '--gin_param=train.batch_size = 2')
 
 
 def program(*arguments):
