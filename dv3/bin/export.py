@@ -3,10 +3,10 @@
   dv3-export --gin_file=preset/quickstart.gin --update --output=programs
   dv3-export --logdir=runs/cartpole --policy --output=programs
 
---update writes the folders gradients (loss and gradients of one replica) and
-update (the whole update with its optimizer), --policy the folders policy (one
-step) and saved_model (for serving). All but the last are StableHLO with inputs,
-for any PJRT runtime; see docs/performance.md.
+--update writes the folders gradients (loss and gradients) and update (the whole
+update with its optimizer), both of one device with the whole batch; --policy
+writes policy (one step) and saved_model (for serving). All but the last are
+StableHLO with inputs, for any PJRT runtime; see docs/performance.md.
 """
 
 import json
@@ -42,6 +42,7 @@ _JSON = flags.DEFINE_bool('json', False, 'Print one JSON line.')
 def _configure():
   """Gives the configuration of the flags to gin."""
   from dv3 import config
+  from dv3.benchmarking import workload
   params = list(FLAGS.gin_param)
   if FLAGS.seed is not None:
     params.append(f'train.seed = {FLAGS.seed}')
@@ -52,9 +53,10 @@ def _configure():
       raise errors.UserError(
           'give --logdir (a run, with its weights) or --gin_file (a '
           'configuration, with fresh weights), not both')
-    config.load(FLAGS.logdir, params, FLAGS.plugin)
+    parsed = config.load(FLAGS.logdir, params, FLAGS.plugin)
   else:
-    config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+    parsed = config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+  workload.check_whole(parsed)
 
 
 def _restore(update) -> None:
@@ -81,11 +83,10 @@ def main(argv):
   from dv3.benchmarking import workload as workload_lib
   from dv3.exporting import programs
   workload = workload_lib.make(_OBSERVATIONS.value, _ACTIONS.value)
+  # Whatever trained it: a program is one device's, and replicas compute what
+  # one device does with the whole batch.
+  workload.settings['distribution'] = 'single'
   update = workload_lib.make_update(workload)
-  if update.strategy.num_replicas_in_sync > 1:
-    raise errors.UserError(
-        "a program is one replica's; set --gin_param=\"train.distribution = "
-        "'single'\" and train.batch_size to its share")
   if FLAGS.logdir:
     _restore(update)
   seed = workload.settings['seed']

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import textwrap
 
 import numpy as np
@@ -233,3 +234,20 @@ def test_whole_update_is_that_of_training(tmp_path):
   for argument, result in document['new_value'].items():
     assert document['arguments'][int(argument)]['name'] == (
         document['results'][result]['name'])
+
+
+@pytest.mark.parametrize('arguments', [
+    ["--gin_param=train.distribution = 'multiworker'"],
+    ["--gin_param=train.distribution = 'mirrored'",
+     '--gin_param=train.replicas = 2']])
+def test_a_configuration_for_several_devices_is_exported_for_one(
+    arguments, tmp_path):
+  done = subprocess.run(
+      [sys.executable, '-m', 'dv3.bin.export', '--gin_file=dreamerv3.gin',
+       '--gin_file=size/1m.gin', '--gin_file=task/cartpole.gin',
+       '--gin_param=DETER = 16', '--gin_param=HIDDEN = 8',
+       '--gin_param=UNITS = 8', '--observations=4', '--actions=2', '--policy',
+       '--json', f'--output={tmp_path}', *arguments],
+      text=True, capture_output=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert set(json.loads(done.stdout)) == {'policy', 'saved_model'}
