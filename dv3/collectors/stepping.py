@@ -15,6 +15,7 @@ from dv3 import errors
 from dv3 import interfaces
 from dv3 import types
 from dv3.collectors import nests
+from dv3.collectors import recording
 from dv3.collectors import worker
 from dv3.envs import spaces
 
@@ -103,8 +104,8 @@ class SteppingCollector(interfaces.Collector):
     self._seeds = [self._seed] * num_envs  # Of the episodes under way.
     self._workers = np.arange(num_envs)
     self._episodes = np.zeros(num_envs, np.int64)
-    self._actions: list[list[dict[str, np.ndarray]]] = [
-        [] for _ in range(num_envs)]
+    self._actions = [
+        recording.Actions(self.action_spec) for _ in range(num_envs)]
     self._clear_steps()
 
   def _clear_steps(self):
@@ -164,9 +165,7 @@ class SteppingCollector(interfaces.Collector):
         # Saved again before the first step, the state is still as loaded.
         'policy': nests.leaves(self._policy_state) if (
             self._policy_state is not None) else self._policy_leaves,
-        'actions': [
-            {k: np.stack([x[k] for x in actions]) for k in self.action_spec}
-            if actions else {} for actions in self._actions]})
+        'actions': [actions.arrays() for actions in self._actions]})
 
   def load(self, state: dict[str, Any]) -> None:
     """See `interfaces.Collector.load`; the number of environments may differ.
@@ -188,10 +187,9 @@ class SteppingCollector(interfaces.Collector):
       getattr(self, f'_{name}')[:kept] = state[name][:kept]
     self._extras[:kept] = state['extras'][:kept]
     self._actions = [
-        [{k: v[i] for k, v in actions.items()} for i in range(
-            len(next(iter(actions.values()), ())))]
-        for actions in state['actions'][:kept]]
-    self._actions += [[] for _ in range(self.num_envs - kept)]
+        recording.Actions(self.action_spec, actions)
+        for actions in (*state['actions'], *[{}] * self.num_envs)][
+            :self.num_envs]
     self._policy_leaves = [x[:kept] for x in state['policy']]
     self._policy_state = None
     differs = self._open()
@@ -253,7 +251,7 @@ class SteppingCollector(interfaces.Collector):
       [n] bool, which environments ended the recorded episode early.
     """
     launched = self._launch({
-        i: [] if self._is_last[i] else self._actions[i]
+        i: () if self._is_last[i] else self._actions[i]
         for i in range(self.num_envs)})
     self._opened = True
     self._obs = _join([obs for obs, _ in launched.values()])
@@ -293,7 +291,7 @@ class SteppingCollector(interfaces.Collector):
       except _FAILURES as error:
         self._fail(index, error)
         if actions:
-          actions, ended = [], {'resume/ended': True}
+          actions, ended = (), {'resume/ended': True}
 
   def _fail(self, index, error):
     """Ends a process that died or hangs; raises UserError at the limit."""
@@ -331,12 +329,12 @@ class SteppingCollector(interfaces.Collector):
           'is_terminal': self._is_terminal}, self._workers)
     for index in range(self.num_envs):
       if self._is_last[index]:
-        self._actions[index] = []
+        self._actions[index] = recording.Actions(self.action_spec)
         self._episodes[index] += 1
         self._seeds[index] = self._seed
       else:
         self._actions[index].append({
-            k: np.array(v[index]) for k, v in actions.items()})
+            k: v[index] for k, v in actions.items()})
     obs, reward, terminated, truncated, infos = zip(
         *self._advance(actions), strict=True)
     self._obs = _join(obs)

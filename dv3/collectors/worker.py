@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Collection
 from concurrent import futures
 from concurrent.futures import process
 from typing import Any
@@ -43,7 +44,7 @@ class Make:
   def __init__(
       self, recipe: types.Recipe, *, seed: int, index: int, known,
       episode: int = 0, first_seed: int | None = None,
-      actions: list[dict[str, Any]] | None = None, max_restarts: int = 5):
+      actions: Collection[dict[str, Any]] = (), max_restarts: int = 5):
     self.known = known
     self._recipe = recipe
     self._seed = seed

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -103,13 +104,13 @@ class Resume(gymnasium.Wrapper):
     actions: the actions since that reset.
   """
 
-  def __init__(self, env, actions: list[Any]):
+  def __init__(self, env, actions: Iterable[Any]):
     super().__init__(env)
-    self._actions = list(actions)
+    self._actions = actions
 
   def reset(self, *, seed=None, options=None):
     obs, info = self.env.reset(seed=seed, options=options)
-    actions, self._actions = self._actions, []
+    actions, self._actions = self._actions, ()
     for action in actions:
       obs, _, terminated, truncated, info = self.env.step(action)
       if terminated or truncated:

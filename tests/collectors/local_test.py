@@ -1,8 +1,10 @@
 """The local collector: what it hands on, and exact resume."""
 
 import os
+import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import gymnasium
 import numpy as np
@@ -12,6 +14,7 @@ from dv3 import errors
 from dv3 import registry
 from dv3 import types
 from dv3.collectors import local
+from dv3.collectors import recording
 from dv3.collectors import worker
 from dv3.envs import spaces
 from dv3.envs import wrappers
@@ -127,6 +130,49 @@ def test_state_saved_again_right_after_loading_is_the_same():
   assert len(again['policy']) == len(state['policy']) == 1
   for a, b in zip(state['policy'], again['policy'], strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def test_recorded_actions_cost_their_bytes_and_come_back():
+  specs = {
+      'action/turn': types.Spec((), 'int32', (5,)),
+      'action/arm': types.Spec((3,), 'float32')}
+  rng = np.random.default_rng(0)
+  rows = [
+      {'action/turn': rng.integers(5, dtype=np.int32),
+       'action/arm': rng.normal(size=3).astype(np.float32)}
+      for _ in range(1000)]
+  actions = recording.Actions(specs)
+  assert not actions and actions.arrays() == {}
+  tracemalloc.start()
+  for row in rows:
+    actions.append(row)
+  size, _ = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert size < 2.2 * 1000 * (4 + 12)
+  for found in (actions, recording.Actions(specs, actions.arrays()),
+                pickle.loads(pickle.dumps(actions))):
+    found.append(rows[0])
+    assert len(found) == 1001
+    for got, row in zip(found, [*rows, rows[0]], strict=True):
+      for name, spec in specs.items():
+        np.testing.assert_array_equal(got[name], row[name])
+        assert got[name].dtype == spec.dtype
+
+
+def test_states_have_the_actions_of_every_environment():
+  collector = local.LocalCollector(env=recipe(), num_envs=2, seed=5)
+  collector.run(Policy(), Sink(), 6)
+  state = collector.state()
+  collector.run(Policy(), Sink(), 2)  # A state does not change any more.
+  collector.close()
+  np.testing.assert_array_equal(state['actions'][0]['action'], [0, 1, 0])
+  np.testing.assert_array_equal(state['actions'][1]['action'], [1, 0, 1])
+  wider = local.LocalCollector(env=recipe(), num_envs=3, seed=5)
+  wider.load(state)
+  again = wider.state()['actions']
+  wider.close()
+  np.testing.assert_array_equal(again[1]['action'], [1, 0, 1])
+  assert again[2] == {}
 
 
 def test_episode_that_does_not_repeat_is_truncated(caplog):
