@@ -16,6 +16,7 @@ from dv3 import types
 from dv3.cores import base
 from dv3.nets import inputs
 from dv3.nets import linear
+from dv3.nets import part as part_lib
 from dv3.normalizers import slow
 
 PARTS = (
@@ -88,7 +89,13 @@ class Agent(tf.Module):
       actor. None means as the losses ask; False saves what a backward pass
       would have to store.
     compute_dtype: 'float32' or 'bfloat16'; variables, norms, logits, losses,
-      returns and KL are float32 with both.
+      returns and KL are float32 with both. Factories of parts that take no
+      `dtype` do for float32.
+
+  Raises:
+    UserError: for numbers out of range, or a part that takes no `dtype` where
+      bfloat16 is asked for; in `build`, for a loss that needs gradients through
+      imagination where they are forbidden.
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224.
   """
@@ -115,8 +122,10 @@ class Agent(tf.Module):
         'Agent.imagination_horizon': imagination_horizon,
         'Agent.discount_horizon': discount_horizon,
         'Agent.slow_every': slow_every})
-    dtype = {'dtype': (
-        'float32' if compute_dtype == 'float32' else 'mixed_bfloat16')}
+    errors.check_within(
+        0, 1, {'Agent.lambda_': lambda_, 'Agent.slow_rate': slow_rate})
+    make = functools.partial(part_lib.make, dtype=(
+        'float32' if compute_dtype == 'float32' else 'mixed_bfloat16'))
     pick = lambda choice, kind, name, **kw: choice or functools.partial(
         registry.get(kind, name), **kw)
     self.obs_spec = types.freeze(obs_spec)
@@ -130,21 +139,22 @@ class Agent(tf.Module):
     self.hard_continue = hard_continue
     self.true_first_continue = true_first_continue
     self.imagination_gradient = imagination_gradient
-    self.encoder = pick(encoder, 'encoder', 'dict')(
-        obs_spec=obs_spec, **dtype)
-    self.core = pick(core, 'core', 'rssm')(
-        token_size=self.encoder.token_size, action_size=self.codec.size,
-        **dtype)
-    features = {'feature_spec': dict(self.core.feature_spec), **dtype}
-    self.decoder = pick(decoder, 'decoder', 'dict')(
-        obs_spec=obs_spec, **features)
-    self.reward = pick(reward, 'head', 'twohot', layers=1)(**features)
-    self.continuation = pick(continuation, 'head', 'binary')(**features)
-    self.actor = pick(actor, 'head', 'actor')(
-        action_spec=action_spec, **features)
+    self.encoder = make(pick(encoder, 'encoder', 'dict'), obs_spec=obs_spec)
+    self.core = make(
+        pick(core, 'core', 'rssm'), token_size=self.encoder.token_size,
+        action_size=self.codec.size)
+    features = {'feature_spec': dict(self.core.feature_spec)}
+    self.decoder = make(
+        pick(decoder, 'decoder', 'dict'), obs_spec=obs_spec, **features)
+    self.reward = make(
+        pick(reward, 'head', 'twohot', layers=1), **features)
+    self.continuation = make(
+        pick(continuation, 'head', 'binary'), **features)
+    self.actor = make(
+        pick(actor, 'head', 'actor'), action_spec=action_spec, **features)
     critic = pick(critic, 'head', 'twohot')
-    self.critic = critic(**features)
-    self.slow_critic = critic(**features)
+    self.critic = make(critic, **features)
+    self.slow_critic = make(critic, **features)
     self.slow_copy = slow.SlowCopy(
         self.critic, self.slow_critic, rate=slow_rate, every=slow_every)
     self.losses = [
@@ -288,7 +298,7 @@ class Agent(tf.Module):
           self.imagination_gradient and hasattr(dist, 'straight_through')
       ) else action
     dream, action, state = self.core.imagine(
-        choose, stop(self.core.starts(context.latents)),
+        choose, base.starts(self.core, context.latents),
         self.imagination_horizon, rng)
     last = choose(
         self.core.features(state),

@@ -25,3 +25,24 @@ def check_least(least: float, numbers: dict[str, float]) -> None:
   for name, value in numbers.items():
     if value < least:
       raise UserError(f'{name} is {value}; it is at least {least}')
+
+
+def check_within(low: float, high: float, numbers: dict[str, float]) -> None:
+  """Refuses numbers outside of [low, high].
+
+  Args:
+    low: the least of them all.
+    high: the largest.
+    numbers: {what the user sets: value}.
+
+  Raises:
+    UserError: naming the first one that is outside.
+  """
+  for name, value in numbers.items():
+    if not low <= value <= high:
+      raise UserError(f'{name} is {value}; it is in [{low}, {high}]')
+
+
+def named(component: str, **numbers: float) -> dict[str, float]:
+  """Returns {'component.argument': value}, what the user sets, for checks."""
+  return {f'{component}.{key}': value for key, value in numbers.items()}

@@ -28,9 +28,13 @@ class Component:
     CONSTRUCTOR: names of the keyword arguments that the library passes to the
       constructor of every component of this kind. The rest of a constructor's
       arguments are the component's own numbers and have defaults.
+    OPTIONAL: those of them that a constructor may leave out; the library then
+      does not pass them. `dtype` is a Keras dtype policy, 'float32' or
+      'mixed_bfloat16'; a part without it computes in float32 alone.
   """
 
   CONSTRUCTOR: tuple[str, ...] = ()
+  OPTIONAL: tuple[str, ...] = ('dtype',)
 
 
 class Encoder(Component):
@@ -134,11 +138,12 @@ class Core(Component):
   def imagine_step(self, action, state, rng):
     """Predicts one step: returns (Latents [B, ...], state)."""
 
-  @required
   def starts(self, latents):
     """Returns the states of Latents [B, T, ...] as a state [B * T, ...].
 
-    Imagination starts from them; row b * T + t is step t of sequence b.
+    Imagination starts from them, without a gradient; row b * T + t is step t of
+    sequence b. None, the default, means what `state_from_replay` makes of
+    `replay_entry(latents)`; a core overrides it to keep more than replay does.
     """
 
   @required

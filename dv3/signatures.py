@@ -150,7 +150,9 @@ def check(kind: str, name: str, factory: Callable) -> None:
           'every argument by keyword, so remove the / or *')
   if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
     return
-  refused = [a for a in given(kind) if a not in parameters]
+  optional = getattr(base, 'OPTIONAL', ())
+  refused = [
+      a for a in given(kind) if a not in parameters and a not in optional]
   if refused:
     raise errors.UserError(
         f'{what} does not accept {", ".join(refused)}; the library passes '

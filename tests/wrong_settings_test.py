@@ -28,7 +28,44 @@ CORE = {'token_size': 4, 'action_size': 2}
     ('decoder', 'cnn', {
         'obs_spec': IMAGE, 'feature_spec': FEATURES, 'multipliers': (1, 3),
         'depth': 4}, 'blocks is 8.*12 channels'),
-    ('loss', 'actor_mixed', {'dynamics_share': 1.5}, 'dynamics_share')])
+    ('loss', 'actor_mixed', {'dynamics_share': 1.5}, 'dynamics_share'),
+    ('core', 'rssm', {**CORE, 'deter': -8}, 'core.rssm.deter is -8.*least 1'),
+    ('core', 'rssm', {**CORE, 'stoch': 0}, 'core.rssm.stoch is 0'),
+    ('core', 'rssm', {**CORE, 'classes': 0}, 'core.rssm.classes is 0'),
+    ('core', 'rssm', {**CORE, 'prior_layers': -1}, 'prior_layers is -1'),
+    ('core', 'rssm', {**CORE, 'unimix': 1.5}, r'core.rssm.unimix.*\[0, 1\]'),
+    ('core', 'gru', {**CORE, 'hidden': 0}, 'core.gru.hidden is 0'),
+    ('core', 'rllib_gru', {**CORE, 'stoch': 0}, 'core.rllib_gru.stoch is 0'),
+    ('encoder', 'mlp', {'obs_spec': NUMBERS, 'layers': -1},
+     'encoder.mlp.layers is -1; it is at least 0'),
+    ('encoder', 'mlp', {'obs_spec': NUMBERS, 'units': 0}, 'mlp.units is 0'),
+    ('encoder', 'cnn', {'obs_spec': IMAGE, 'depth': 0}, 'encoder.cnn.depth'),
+    ('encoder', 'cnn', {'obs_spec': IMAGE, 'multipliers': (2, 0)},
+     'one of encoder.cnn.multipliers is 0'),
+    ('encoder', 'cnn', {'obs_spec': IMAGE, 'multipliers': ()},
+     'number of encoder.cnn.multipliers is 0'),
+    ('encoder', 'valid_cnn', {'obs_spec': IMAGE, 'kernel_size': 0},
+     'encoder.valid_cnn.kernel_size'),
+    *(('decoder', name, {
+        'obs_spec': NUMBERS, 'feature_spec': FEATURES, 'units': 0},
+       f'decoder.{name}.units is 0') for name in ('mlp', 'normal_mlp')),
+    *(('decoder', name, {
+        'obs_spec': IMAGE, 'feature_spec': FEATURES, 'depth': 0},
+       f'decoder.{name}.depth is 0')
+      for name in ('cnn', 'transposed_cnn', 'valid_cnn')),
+    *(('head', name, {'feature_spec': FEATURES, 'units': 0},
+       f'head.{name}.units is 0')
+      for name in ('twohot', 'symlog_twohot', 'binary', 'normal')),
+    *(('head', name, {
+        'feature_spec': FEATURES, 'action_spec': NUMBERS, 'layers': -2},
+       f'head.{name}.layers is -2') for name in ('actor', 'truncated_actor')),
+    ('head', 'twohot', {'feature_spec': FEATURES, 'bins': 0},
+     'head.twohot.bins is 0; it is at least 2'),
+    ('head', 'symlog_twohot', {'feature_spec': FEATURES, 'bins': 1},
+     'head.symlog_twohot.bins is 1'),
+    ('head', 'actor', {
+        'feature_spec': FEATURES, 'action_spec': NUMBERS, 'max_stddev': 0.05},
+     'head.actor.max_stddev is 0.05; it is at least 0.1')])
 def test_parts_refuse_what_does_not_fit(kind, name, settings, words):
   with pytest.raises(errors.UserError, match=words):
     part = registry.get(kind, name)(**settings)
@@ -38,7 +75,9 @@ def test_parts_refuse_what_does_not_fit(kind, name, settings, words):
 @pytest.mark.parametrize('settings, words', [
     ({'imagination_horizon': 0}, 'Agent.imagination_horizon is 0'),
     ({'discount_horizon': 0.0}, 'Agent.discount_horizon is 0.0'),
-    ({'slow_every': 0}, 'Agent.slow_every is 0')])
+    ({'slow_every': 0}, 'Agent.slow_every is 0'),
+    ({'lambda_': 7.0}, r'Agent.lambda_ is 7.0; it is in \[0, 1\]'),
+    ({'slow_rate': -0.1}, 'Agent.slow_rate is -0.1')])
 def test_agent_refuses_numbers_without_sense(settings, words):
   with pytest.raises(errors.UserError, match=words):
     agent_lib.Agent(

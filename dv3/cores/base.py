@@ -67,6 +67,19 @@ def flat(nest):
               x, [-1, *linear.dynamic_shape(x)[2:]]), nest)
 
 
+def starts(core, latents):
+  """Returns the states of Latents [B, T, ...], leaves [B * T, ...].
+
+  They come from the core's own `starts`, or where it has none from what replay
+  would store, and carry no gradient.
+  """
+  own = getattr(core, 'starts', None)
+  states = None if own is None else own(latents)
+  if states is None:
+    states = core.state_from_replay(flat(core.replay_entry(latents)))
+  return tf.nest.map_structure(tf.stop_gradient, states)
+
+
 class RecurrentCore(tf.Module):
   """A core whose `observe` and `imagine` are a scan over single steps.
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import types
 from dv3.cores import base
@@ -54,16 +55,24 @@ class _Given:
 class CategoricalCore(base.RecurrentCore, interfaces.Core):
   """A recurrent core with a deterministic state and categorical latents.
 
-  Subclasses set `deter`, `stoch`, `classes` and `unimix`, and define `build`,
-  `initial`, `prior` and the four methods below, which keep out of the scans
-  what needs no state: kernels are cut and cast once (`weights`), and all steps'
-  tokens and actions are projected at once (`project`).
+  Subclasses set `deter`, `stoch`, `classes`, `unimix` and `built`, and define
+  `build`, `initial`, `prior` and the four methods below, which keep out of the
+  scans what needs no state: kernels are cut and cast once (`weights`), and all
+  steps' tokens and actions are projected at once (`project`).
   """
 
+  COMPONENT = 'core'
   deter: int
   stoch: int
   classes: int
   unimix: float
+  built: bool
+
+  def check_built(self) -> None:
+    """Raises a UserError if the core is not built."""
+    if not self.built:
+      raise errors.UserError(
+          f'{self.COMPONENT} is not built; call its build() first')
 
   @property
   def feature_spec(self) -> dict[str, int]:
@@ -83,7 +92,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     """Returns what single steps need of the variables, made once a scan.
 
     Raises:
-      ValueError: if the core is not built.
+      UserError: if the core is not built.
     """
     raise NotImplementedError
 
@@ -204,6 +213,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
     Each is a sum over the groups, in nats, [B, T] float32.
     """
+    self.check_built()
     prior = self.prior(latents.deter)
     stop = tf.stop_gradient
     dist = lambda logits: distributions.OneHot(logits, self.unimix)

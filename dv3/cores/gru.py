@@ -58,11 +58,14 @@ class GRUCore(categorical.CategoricalCore):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for another `initial`.
+    UserError: for another `initial`, sizes below 1 or a `unimix` outside of
+      [0, 1].
 
   Source: Hafner et al. 2023 (arXiv v1), eq. 3; PyPI dreamerv3 1.5.0, `RSSM`;
     Hafner et al. 2021 (DreamerV2), eq. 1; danijar/dreamerv2 0216d33.
   """
+
+  COMPONENT = 'core.gru'
 
   def __init__(
       self, *, token_size: int, action_size: int, deter: int = 4096,
@@ -71,6 +74,10 @@ class GRUCore(categorical.CategoricalCore):
       act: str = 'silu', use_bias: bool = False, fan: str = 'average',
       dtype: str = 'float32'):
     super().__init__(name='gru')
+    errors.check_least(1, errors.named(
+        self.COMPONENT, deter=deter, hidden=hidden, stoch=stoch,
+        classes=classes))
+    errors.check_within(0, 1, errors.named(self.COMPONENT, unimix=unimix))
     if initial not in INITIAL:
       raise errors.UserError(
           f'core.gru.initial is {initial!r}; it is one of {INITIAL}')
@@ -114,7 +121,7 @@ class GRUCore(categorical.CategoricalCore):
 
   def initial(self, batch_size):
     """Returns the learned state, or zeros."""
-    self._check_built()
+    self.check_built()
     if not self.learned:
       return categorical.State(
           tf.zeros([batch_size, self.deter]),
@@ -128,7 +135,7 @@ class GRUCore(categorical.CategoricalCore):
 
   def weights(self) -> _Weights:
     """Cuts and casts the kernels of the scan."""
-    self._check_built()
+    self.check_built()
     kernel = self._cast(self.input_hidden.linear.kernel)
     size = self.stoch * self.classes
     return _Weights(
@@ -203,10 +210,6 @@ class GRUCore(categorical.CategoricalCore):
 
   def _cast(self, x):
     return tf.cast(x, self.gates.compute_dtype)
-
-  def _check_built(self):
-    if not self.built:
-      raise ValueError('core.gru is not built; call build() first')
 
 
 def _after(layer, x):

@@ -43,6 +43,8 @@ class RLlibGRUCore(gru.GRUCore):
     2014, https://arxiv.org/abs/1406.1078.
   """
 
+  COMPONENT = 'core.rllib_gru'
+
   def make_cell(self):
     self.gates = keras.layers.GRUCell(
         self.deter, reset_after=True, dtype=self.dtype, name='gates')

@@ -55,11 +55,13 @@ class RSSM(categorical.CategoricalCore):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: if `blocks` does not divide `deter`, or without a posterior
-      layer.
+    UserError: if `blocks` does not divide `deter`, or for sizes below 1
+      (`prior_layers`: below 0) or a `unimix` outside of [0, 1].
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224, `RSSM`.
   """
+
+  COMPONENT = 'core.rssm'
 
   def __init__(
       self, *, token_size: int, action_size: int, deter: int = 8192,
@@ -68,14 +70,16 @@ class RSSM(categorical.CategoricalCore):
       absolute: bool = False, norm: str = 'rms', act: str = 'silu',
       dtype: str = 'float32'):
     super().__init__(name='rssm')
-    errors.check_least(1, {'core.rssm.blocks': blocks})
+    errors.check_least(1, errors.named(
+        self.COMPONENT, deter=deter, hidden=hidden, stoch=stoch,
+        classes=classes, blocks=blocks, posterior_layers=posterior_layers))
+    errors.check_least(
+        0, errors.named(self.COMPONENT, prior_layers=prior_layers))
+    errors.check_within(0, 1, errors.named(self.COMPONENT, unimix=unimix))
     if deter % blocks:
       raise errors.UserError(
           f'core.rssm.blocks is {blocks}, which does not divide '
           f'core.rssm.deter, {deter}; change one of them')
-    if posterior_layers < 1:
-      raise errors.UserError(
-          f'core.rssm.posterior_layers is {posterior_layers}; it is at least 1')
     self.token_size = token_size
     self.action_size = action_size
     self.deter = deter
@@ -138,8 +142,7 @@ class RSSM(categorical.CategoricalCore):
 
   def weights(self) -> _Weights:
     """Cuts and casts the kernels of the scan."""
-    if not self.built:
-      raise ValueError('core.rssm is not built; call build() first')
+    self.check_built()
     cast = lambda x: tf.cast(x, self._dtype)
     size = self.deter // self.blocks
     kernel = cast(self.hidden_block.kernel)
@@ -192,8 +195,7 @@ class RSSM(categorical.CategoricalCore):
     With whole kernels: to cut and rearrange them, as a scan does once, takes
     several times as long as one step.
     """
-    if not self.built:
-      raise ValueError('core.rssm is not built; call build() first')
+    self.check_built()
     keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
     deter, stoch = state.deter * keep, state.stoch * keep[..., None]
     action = tf.cast(prev_action, tf.float32) * keep

@@ -3,7 +3,6 @@
 import math
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import distributions
 from dv3 import errors
@@ -17,10 +16,11 @@ from dv3.nets import inputs
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import part
 
 
 @registry.register('decoder', 'cnn')
-class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
+class CNNDecoder(part.Part, interfaces.Decoder):
   """Predicts images: a small start map, doubled stage by stage.
 
     x0 = BlockLinear(deter) as G maps [y, x, ch / G] joined on the channels
@@ -28,8 +28,9 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     x = act(norm(x0 + x1));  each stage: x = act(norm(conv(repeat2(x))))
     image = sigmoid(conv(repeat2(x)))
 
-  A core without the features `deter` and `stoch` feeds the concatenation of
-  its features into x1, and x0 is left out.
+  A core with other features than `deter` and `stoch` alone feeds the
+  concatenation of its features, in the order of `feature_spec`, into x1, and x0
+  is left out.
 
   Args:
     obs_spec: image entries of one size; channels are split between them in
@@ -47,11 +48,14 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for an image whose smallest map is not 3 to 16 a side, or if
-      `blocks` does not divide the channels of the start map or `deter`.
+    UserError: for an image whose smallest map is not 3 to 16 a side, a number
+      below 1, or if `blocks` does not divide the channels of the start map or
+      `deter`.
 
   Source: danijar/dreamerv3 e3f0224, `Decoder`.
   """
+
+  COMPONENT = 'decoder.cnn'
 
   def __init__(
       self, *, obs_spec: types.Specs, feature_spec: dict[str, int],
@@ -59,7 +63,11 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
       multipliers: tuple[int, ...] = (2, 3, 4, 4), kernel_size: int = 5,
       blocks: int = 8, strided: bool = False, norm: str = 'rms',
       act: str = 'silu', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    errors.check_least(1, errors.named(
+        self.COMPONENT, units=units, depth=depth, kernel_size=kernel_size,
+        blocks=blocks))
+    images.check_stages(self.COMPONENT, multipliers)
     self.obs_spec = types.freeze(obs_spec)
     self.keys = tuple(sorted(obs_spec))
     self.feature_sizes = tuple(feature_spec.items())
@@ -67,8 +75,7 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     self.depths = tuple(depth * x for x in multipliers)
     rows, columns = (x // 2 ** len(multipliers) for x in self.size)
     self.smallest = (rows, columns, self.depths[-1])
-    self.has_parts = {'deter', 'stoch'} <= set(feature_spec)
-    errors.check_least(1, {'decoder.cnn.blocks': blocks})
+    self.has_parts = set(feature_spec) == {'deter', 'stoch'}
     if self.has_parts and self.depths[-1] % blocks:
       raise errors.UserError(
           f'decoder.cnn.blocks is {blocks}, which does not divide the '
@@ -129,7 +136,8 @@ class CNNDecoder(keras.layers.Layer, interfaces.Decoder):
     """Returns the start map [N, y, x, ch] and the leading axes."""
     rows, columns, depth = self.smallest
     if not self.has_parts:
-      rest = inputs.concat_features(features)
+      rest = inputs.concat_features(
+          features, [name for name, _ in self.feature_sizes])
       x = self.start_linear(self.start_hidden(rest))
       lead = linear.dynamic_shape(rest)[:-1]
     else:

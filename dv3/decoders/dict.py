@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 
-import tf_keras as keras
-
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.encoders import dict as dict_encoder
 from dv3.nets import images as images_lib
+from dv3.nets import part
 
 
 @registry.register('decoder', 'dict')
-class DictDecoder(keras.layers.Layer, interfaces.Decoder):
+class DictDecoder(part.Part, interfaces.Decoder):
   """Predicts each key by its space: images by one decoder, others by another.
 
     {name: [..., F]} -> {key: distribution of the entry}
@@ -39,12 +38,12 @@ class DictDecoder(keras.layers.Layer, interfaces.Decoder):
       self, *, obs_spec: types.Specs, feature_spec: dict[str, int],
       vector: Callable | None = None, image: Callable | None = None,
       exclude: tuple[str, ...] = (), dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
     images, vectors = dict_encoder.split(obs_spec, exclude)
     vector = vector or registry.get('decoder', 'mlp')
     image = image or registry.get('decoder', 'cnn')
-    make = lambda factory, specs: factory(
-        obs_spec=specs, feature_spec=feature_spec, dtype=dtype)
+    make = lambda factory, specs: part.make(
+        factory, obs_spec=specs, feature_spec=feature_spec, dtype=dtype)
     self.vector = make(vector, vectors) if vectors else None
     # The first size keeps the name that checkpoints know.
     self.image, *self.further_images = [

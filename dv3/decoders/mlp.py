@@ -1,26 +1,29 @@
 """The vector decoder."""
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import inputs
 from dv3.nets import linear
 from dv3.nets import mlp
+from dv3.nets import part
 
 
 @registry.register('decoder', 'mlp')
-class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
+class MLPDecoder(part.Part, interfaces.Decoder):
   """Predicts numbers and class indices from features.
 
-    h = MLP(concat(stoch, deter))            {name: [..., F]} -> [..., units]
+    h = MLP(concat(features))                {name: [..., F]} -> [..., units]
     numbers: SquaredError(Linear(h), symlog),   indices: categorical(Linear(h))
 
   Each key's distribution has batch [...]; the mean of numbers is in symlog
   space, its log-probability minus the squared error summed over the entry.
+  Features `deter` and `stoch` alone come as stoch, deter; others in the order
+  of `feature_spec`.
 
   Args:
     obs_spec: the entries to predict.
@@ -36,11 +39,13 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or negative
+      sizes.
 
   Source: danijar/dreamerv3 e3f0224, `Decoder` (which puts stoch first).
   """
 
+  COMPONENT = 'decoder.mlp'
   ORDER = ('stoch', 'deter')
 
   def __init__(
@@ -48,9 +53,13 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
       layers: int = 3, units: int = 1024, symlog: bool = True,
       tolerance: float = 0.0, norm: str = 'rms', act: str = 'silu',
       use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    mlp.check_sizes(self.COMPONENT, layers, units)
+    errors.check_least(0, errors.named(self.COMPONENT, tolerance=tolerance))
     self.obs_spec = types.freeze(obs_spec)
     self.keys = tuple(sorted(obs_spec))
+    self.feature_names = self.ORDER if (
+        set(feature_spec) == set(self.ORDER)) else tuple(feature_spec)
     self.input_size = sum(feature_spec.values())
     self.symlog = symlog
     self.tolerance = tolerance
@@ -70,7 +79,7 @@ class MLPDecoder(keras.layers.Layer, interfaces.Decoder):
     super().build(input_shape)
 
   def call(self, features):
-    hidden = self.mlp(inputs.concat_features(features, self.ORDER))
+    hidden = self.mlp(inputs.concat_features(features, self.feature_names))
     result = {}
     for (key, spec), output in zip(self.obs_spec, self.outputs, strict=True):
       value = output(hidden)

@@ -25,10 +25,13 @@ class NormalMLPDecoder(mlp.MLPDecoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or negative
+      sizes.
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 1; danijar/dreamerv2 0216d33.
   """
+
+  COMPONENT = 'decoder.normal_mlp'
 
   def __init__(
       self, *, obs_spec: types.Specs, feature_spec: dict[str, int],

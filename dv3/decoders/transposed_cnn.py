@@ -3,9 +3,9 @@
 import math
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
@@ -16,10 +16,11 @@ from dv3.nets import inputs
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import part
 
 
 @registry.register('decoder', 'transposed_cnn')
-class TransposedCNNDecoder(keras.layers.Layer, interfaces.Decoder):
+class TransposedCNNDecoder(part.Part, interfaces.Decoder):
   """Predicts images by transposed convolutions.
 
     x = Linear(features) as [y, x, ch]
@@ -43,20 +44,27 @@ class TransposedCNNDecoder(keras.layers.Layer, interfaces.Decoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for an image whose smallest map is not 3 to 16 a side.
+    UserError: for an image whose smallest map is not 3 to 16 a side, or a
+      number below 1.
 
   Source: Hafner et al. 2023 (arXiv v1), appendix B; PyPI dreamerv3 1.5.0,
     `ImageDecoderResnet` without residual blocks.
   """
+
+  COMPONENT = 'decoder.transposed_cnn'
 
   def __init__(
       self, *, obs_spec: types.Specs, feature_spec: dict[str, int],
       depth: int = 96, multipliers: tuple[int, ...] = (1, 2, 4, 8),
       kernel_size: int = 4, norm: str = 'layer', act: str = 'silu',
       use_bias: bool = False, fan: str = 'average', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    errors.check_least(1, errors.named(
+        self.COMPONENT, depth=depth, kernel_size=kernel_size))
+    images.check_stages(self.COMPONENT, multipliers)
     self.obs_spec = types.freeze(obs_spec)
     self.keys = tuple(sorted(obs_spec))
+    self.feature_names = tuple(feature_spec)
     self.input_size = sum(feature_spec.values())
     size = images.padded_size(obs_spec, len(multipliers))
     depths = [depth * x for x in multipliers]
@@ -88,7 +96,7 @@ class TransposedCNNDecoder(keras.layers.Layer, interfaces.Decoder):
     super().build(input_shape)
 
   def call(self, features):
-    joint = inputs.concat_features(features)
+    joint = inputs.concat_features(features, self.feature_names)
     x = tf.reshape(self.start(joint), [-1, *self.smallest])
     for layer, norm in zip(self.convs, self.norms, strict=True):
       x = convolution.stage(x, layer, norm, self.act)

@@ -1,9 +1,9 @@
 """The image decoder of the 2021 form."""
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
@@ -14,10 +14,11 @@ from dv3.nets import inputs
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import part
 
 
 @registry.register('decoder', 'valid_cnn')
-class ValidCNNDecoder(keras.layers.Layer, interfaces.Decoder):
+class ValidCNNDecoder(part.Part, interfaces.Decoder):
   """Predicts images by transposed convolutions without padding.
 
     x = Linear(features) as [1, 1, 32 depth]
@@ -40,19 +41,24 @@ class ValidCNNDecoder(keras.layers.Layer, interfaces.Decoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for images that differ in size, or are below 10 pixels a side.
+    UserError: for images that differ in size, or are below 10 pixels a side;
+      or a depth below 1.
 
   Source: Hafner et al. 2021 (DreamerV2), appendix; danijar/dreamerv2 0216d33,
     `Decoder`.
   """
 
+  COMPONENT = 'decoder.valid_cnn'
+
   def __init__(
       self, *, obs_spec: types.Specs, feature_spec: dict[str, int],
       depth: int = 48, norm: str = 'none', act: str = 'elu',
       use_bias: bool = True, fan: str = 'average', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    errors.check_least(1, errors.named(self.COMPONENT, depth=depth))
     self.obs_spec = types.freeze(obs_spec)
     self.keys = tuple(sorted(obs_spec))
+    self.feature_names = tuple(feature_spec)
     self.input_size = sum(feature_spec.values())
     self.size = images.common_size(obs_spec, 10)
     kernels = images.growing_kernels(max(self.size))
@@ -82,7 +88,7 @@ class ValidCNNDecoder(keras.layers.Layer, interfaces.Decoder):
     super().build(input_shape)
 
   def call(self, features):
-    joint = inputs.concat_features(features)
+    joint = inputs.concat_features(features, self.feature_names)
     x = tf.reshape(self.start(joint), [-1, 1, 1, self.start.units])
     for layer, norm in zip(self.convs, self.norms, strict=True):
       x = convolution.stage(x, layer, norm, self.act)

@@ -3,8 +3,8 @@
 import math
 
 import tensorflow as tf
-import tf_keras as keras
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
@@ -13,10 +13,11 @@ from dv3.nets import fusion
 from dv3.nets import images
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import part
 
 
 @registry.register('encoder', 'cnn')
-class CNNEncoder(keras.layers.Layer, interfaces.Encoder):
+class CNNEncoder(part.Part, interfaces.Encoder):
   """Encodes images by convolutions that halve them stage by stage.
 
     x = image / 255 - 0.5
@@ -39,18 +40,24 @@ class CNNEncoder(keras.layers.Layer, interfaces.Encoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for an image whose smallest map is not 3 to 16 a side.
+    UserError: for an image whose smallest map is not 3 to 16 a side, or a
+      number below 1.
 
   Source: danijar/dreamerv3 e3f0224, `Encoder`; strided with kernel size 4,
     multipliers 1 2 4 8, LayerNorm and no bias: PyPI dreamerv3 1.5.0.
   """
+
+  COMPONENT = 'encoder.cnn'
 
   def __init__(
       self, *, obs_spec: types.Specs, depth: int = 64,
       multipliers: tuple[int, ...] = (2, 3, 4, 4), kernel_size: int = 5,
       strided: bool = False, norm: str = 'rms', act: str = 'silu',
       use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    errors.check_least(1, errors.named(
+        self.COMPONENT, depth=depth, kernel_size=kernel_size))
+    images.check_stages(self.COMPONENT, multipliers)
     self.obs_spec = types.freeze(obs_spec)
     self.size = images.padded_size(obs_spec, len(multipliers))
     self.strided = strided

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 
 import tensorflow as tf
-import tf_keras as keras
 
 from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import images as images_lib
+from dv3.nets import part
 
 
 @registry.register('encoder', 'dict')
-class DictEncoder(keras.layers.Layer, interfaces.Encoder):
+class DictEncoder(part.Part, interfaces.Encoder):
   """Encodes every key by its space: images by one encoder, the rest by another.
 
     tokens = concat(vector tokens, image tokens)         [..., E]
@@ -42,16 +42,17 @@ class DictEncoder(keras.layers.Layer, interfaces.Encoder):
       self, *, obs_spec: types.Specs, vector: Callable | None = None,
       image: Callable | None = None, exclude: tuple[str, ...] = (),
       image_first: bool = False, dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
     self.image_first = image_first
     images, vectors = split(obs_spec, exclude)
     vector = vector or registry.get('encoder', 'mlp')
     image = image or registry.get('encoder', 'cnn')
-    self.vector = vector(obs_spec=vectors, dtype=dtype) if vectors else None
+    make = lambda factory, specs: part.make(
+        factory, obs_spec=specs, dtype=dtype)
+    self.vector = make(vector, vectors) if vectors else None
     # The first size keeps the name that checkpoints know.
     self.image, *self.further_images = [
-        image(obs_spec=specs, dtype=dtype)
-        for specs in images_lib.by_size(images)] or [None]
+        make(image, specs) for specs in images_lib.by_size(images)] or [None]
     self.token_size = sum(x.token_size for x in self._encoders())
 
   def _encoders(self):

@@ -1,16 +1,15 @@
 """The vector encoder."""
 
-import tf_keras as keras
-
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
 from dv3.nets import inputs
 from dv3.nets import mlp
+from dv3.nets import part
 
 
 @registry.register('encoder', 'mlp')
-class MLPEncoder(keras.layers.Layer, interfaces.Encoder):
+class MLPEncoder(part.Part, interfaces.Encoder):
   """Encodes numbers and class indices by a multi-layer perceptron.
 
     tokens = MLP(concat(symlog(numbers), one_hot(indices)))   [..., units]
@@ -29,16 +28,20 @@ class MLPEncoder(keras.layers.Layer, interfaces.Encoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or negative
+      sizes.
 
   Source: danijar/dreamerv3 e3f0224, `Encoder`; Hafner et al., Nature 2025.
   """
+
+  COMPONENT = 'encoder.mlp'
 
   def __init__(
       self, *, obs_spec: types.Specs, layers: int = 3, units: int = 1024,
       symlog: bool = True, norm: str = 'rms', act: str = 'silu',
       use_bias: bool = True, fan: str = 'in', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    mlp.check_sizes(self.COMPONENT, layers, units)
     self.obs_spec = types.freeze(obs_spec)
     self.symlog = symlog
     self.mlp = mlp.MLP(

@@ -3,8 +3,8 @@
 import math
 
 import tensorflow as tf
-import tf_keras as keras
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3 import types
@@ -13,10 +13,11 @@ from dv3.nets import fusion
 from dv3.nets import images
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import part
 
 
 @registry.register('encoder', 'valid_cnn')
-class ValidCNNEncoder(keras.layers.Layer, interfaces.Encoder):
+class ValidCNNEncoder(part.Part, interfaces.Encoder):
   """Encodes images by strided convolutions without padding.
 
     x = image / 255 - 0.5;   each stage: x = act(norm(conv(x))), stride 2
@@ -35,17 +36,22 @@ class ValidCNNEncoder(keras.layers.Layer, interfaces.Encoder):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for images that differ in size, or are below 10 pixels a side.
+    UserError: for images that differ in size, or are below 10 pixels a side;
+      or a number below 1.
 
   Source: Hafner et al. 2021 (DreamerV2), appendix; danijar/dreamerv2 0216d33,
     `Encoder`.
   """
 
+  COMPONENT = 'encoder.valid_cnn'
+
   def __init__(
       self, *, obs_spec: types.Specs, depth: int = 48, kernel_size: int = 4,
       norm: str = 'none', act: str = 'elu', use_bias: bool = True,
       fan: str = 'average', dtype: str = 'float32'):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    errors.check_least(1, errors.named(
+        self.COMPONENT, depth=depth, kernel_size=kernel_size))
     self.obs_spec = types.freeze(obs_spec)
     sizes = images.valid_sizes(images.common_size(obs_spec, 10), kernel_size)
     self.depths = tuple(depth * 2 ** i for i in range(len(sizes)))

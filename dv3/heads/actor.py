@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import registry
 from dv3 import types
 from dv3.heads import base
@@ -40,11 +41,13 @@ class ActorHead(base.MLPHead):
     dtype: a Keras dtype policy; distributions are float32.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or numbers out
+      of range.
 
   Source: danijar/dreamerv3 e3f0224, outputs `categorical`, `bounded_normal`.
   """
 
+  COMPONENT = 'head.actor'
   CONSTRUCTOR = ('feature_spec', 'action_spec', 'dtype')
 
   def __init__(
@@ -57,6 +60,11 @@ class ActorHead(base.MLPHead):
         feature_spec=feature_spec, layers=layers, units=units,
         output_scale=output_scale, norm=norm, act=act, use_bias=use_bias,
         fan=fan, dtype=dtype)
+    errors.check_within(
+        0, 1, errors.named(self.COMPONENT, unimix=unimix))
+    errors.check_least(0, errors.named(self.COMPONENT, min_stddev=min_stddev))
+    errors.check_least(
+        min_stddev, errors.named(self.COMPONENT, max_stddev=max_stddev))
     self.action_spec = types.freeze(action_spec)
     self.unimix = unimix
     self.stddevs = (min_stddev, max_stddev)

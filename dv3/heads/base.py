@@ -1,13 +1,12 @@
 """What all heads share: a perceptron over the features, then outputs."""
 
-import tf_keras as keras
-
 from dv3 import interfaces
 from dv3.nets import linear
 from dv3.nets import mlp
+from dv3.nets import part
 
 
-class MLPHead(keras.layers.Layer, interfaces.Head):
+class MLPHead(part.Part, interfaces.Head):
   """A perceptron, and output layers that subclasses add with `output`.
 
     {name: [..., F]} -> MLP of all -> [..., units] -> outputs
@@ -24,14 +23,19 @@ class MLPHead(keras.layers.Layer, interfaces.Head):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or negative
+      sizes.
   """
+
+  COMPONENT = 'head'
 
   def __init__(
       self, *, feature_spec: dict[str, int], layers: int, units: int,
       output_scale: float, norm: str, act: str, use_bias: bool, fan: str,
       dtype: str):
-    super().__init__(autocast=False, dtype=dtype)
+    super().__init__(dtype=dtype)
+    mlp.check_sizes(self.COMPONENT, layers, units)
+    self.feature_names = tuple(feature_spec)
     self.input_size = sum(feature_spec.values())
     self.hidden_size = units if layers else self.input_size
     self.mlp = mlp.MLP(
@@ -54,4 +58,4 @@ class MLPHead(keras.layers.Layer, interfaces.Head):
 
   def hidden(self, features):
     """Returns the perceptron's result [..., U] for {name: [..., F]}."""
-    return self.mlp(list(features.values()))
+    return self.mlp([features[name] for name in self.feature_names])

@@ -27,10 +27,13 @@ class BinaryHead(base.MLPHead):
     dtype: a Keras dtype policy; the logit is float32.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or numbers out
+      of range.
 
   Source: danijar/dreamerv3 e3f0224, output `binary`.
   """
+
+  COMPONENT = 'head.binary'
 
   def __init__(
       self, *, feature_spec: dict[str, int], layers: int = 1,

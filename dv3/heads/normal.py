@@ -25,11 +25,14 @@ class NormalHead(base.MLPHead):
     dtype: a Keras dtype policy; the mean is float32.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or numbers out
+      of range.
 
   Source: Hafner et al. 2021 (DreamerV2), eq. 1 (reward) and eq. 5 (value, a
     squared error); danijar/dreamerv2 0216d33, `mse`.
   """
+
+  COMPONENT = 'head.normal'
 
   def __init__(
       self, *, feature_spec: dict[str, int], layers: int = 4,

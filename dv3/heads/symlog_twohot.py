@@ -1,6 +1,7 @@
 """The two-hot head of the 2023 form."""
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import registry
 from dv3.heads import base
 
@@ -29,11 +30,14 @@ class SymlogTwoHotHead(base.MLPHead):
     dtype: a Keras dtype policy; logits are float32.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or numbers out
+      of range.
 
   Source: Hafner et al. 2023 (arXiv v1), eq. 8 to 10; PyPI dreamerv3 1.5.0,
     `symlog_disc`.
   """
+
+  COMPONENT = 'head.symlog_twohot'
 
   def __init__(
       self, *, feature_spec: dict[str, int], layers: int = 5,
@@ -44,6 +48,7 @@ class SymlogTwoHotHead(base.MLPHead):
         feature_spec=feature_spec, layers=layers, units=units,
         output_scale=output_scale, norm=norm, act=act, use_bias=use_bias,
         fan=fan, dtype=dtype)
+    errors.check_least(2, errors.named(self.COMPONENT, bins=bins))
     self.output_layer = self.output(bins, 'output')
 
   def call(self, features):

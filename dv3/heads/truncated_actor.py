@@ -30,10 +30,13 @@ class TruncatedActorHead(actor.ActorHead):
     dtype: a Keras dtype policy; distributions are float32.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or numbers out
+      of range.
 
   Source: danijar/dreamerv2 0216d33, `onehot` and `trunc_normal`.
   """
+
+  COMPONENT = 'head.truncated_actor'
 
   def __init__(
       self, *, feature_spec: dict[str, int], action_spec: types.Specs,
@@ -42,8 +45,9 @@ class TruncatedActorHead(actor.ActorHead):
       use_bias: bool = True, fan: str = 'average', dtype: str = 'float32'):
     super().__init__(
         feature_spec=feature_spec, action_spec=action_spec, layers=layers,
-        units=units, min_stddev=min_stddev, output_scale=output_scale,
-        norm=norm, act=act, use_bias=use_bias, fan=fan, dtype=dtype)
+        units=units, min_stddev=min_stddev, max_stddev=min_stddev + 2.0,
+        output_scale=output_scale, norm=norm, act=act, use_bias=use_bias,
+        fan=fan, dtype=dtype)
 
   def numbers(self, mean, stddev):
     """Returns the distribution of an entry of numbers [..., A]."""

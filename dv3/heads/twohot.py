@@ -1,6 +1,7 @@
 """The two-hot head of rewards and values."""
 
 from dv3 import distributions
+from dv3 import errors
 from dv3 import registry
 from dv3.heads import base
 
@@ -29,11 +30,14 @@ class TwoHotHead(base.MLPHead):
     dtype: a Keras dtype policy; logits are float32.
 
   Raises:
-    UserError: for a norm, activation or fan that there is not.
+    UserError: for a norm, activation or fan that there is not, or numbers out
+      of range.
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224,
   `symexp_twohot`.
   """
+
+  COMPONENT = 'head.twohot'
 
   def __init__(
       self, *, feature_spec: dict[str, int], layers: int = 3,
@@ -44,6 +48,7 @@ class TwoHotHead(base.MLPHead):
         feature_spec=feature_spec, layers=layers, units=units,
         output_scale=output_scale, norm=norm, act=act, use_bias=use_bias,
         fan=fan, dtype=dtype)
+    errors.check_least(2, errors.named(self.COMPONENT, bins=bins))
     self.bins = tuple(distributions.symexp_bins(bins).tolist())
     self.output_layer = self.output(bins, 'output')
 

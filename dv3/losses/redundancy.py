@@ -47,12 +47,15 @@ class RedundancyLoss(tf.Module, interfaces.Loss):
     # A bias would be lost in standardizing, and its gradient be mere rounding.
     self.projection = linear.Linear(
         parts['encoder'].token_size, use_bias=False, name='projection')
-    self.projection.build([None, sum(parts['core'].feature_spec.values())])
+    features = parts['core'].feature_spec
+    self.feature_names = tuple(features)
+    self.projection.build([None, sum(features.values())])
 
   def __call__(self, context):
     if self.projection is None:
       raise ValueError('loss.redundancy is not built; call build() first')
-    features = tf.cast(inputs.concat_features(context.features), tf.float32)
+    features = tf.cast(inputs.concat_features(
+        context.features, self.feature_names), tf.float32)
     rows = lambda x: tf.reshape(x, [-1, x.shape[-1]])
     x = self._standardize(rows(self.projection(features)))
     tokens = tf.stop_gradient(tf.cast(context.tokens, tf.float32))

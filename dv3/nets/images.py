@@ -12,6 +12,21 @@ def channels(spec: types.Spec) -> int:
   return spec.shape[2] if len(spec.shape) == 3 else 1
 
 
+def check_stages(component: str, multipliers: tuple[int, ...]) -> None:
+  """Refuses stages of an image pyramid that cannot be.
+
+  Args:
+    component: its gin name, for the message.
+    multipliers: of the channels, one a stage.
+
+  Raises:
+    UserError: if there is none, or one below 1.
+  """
+  name = f'{component}.multipliers'
+  errors.check_least(1, {f'the number of {name}': len(multipliers)})
+  errors.check_least(1, {f'one of {name}': min(multipliers)})
+
+
 def padded_size(
     specs: types.Specs, stages: int, smallest=(3, 16)) -> tuple[int, int]:
   """Returns rows and columns, padded to a multiple of 2^stages.

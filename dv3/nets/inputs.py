@@ -55,17 +55,15 @@ def vectors(obs, specs: types.Specs, symlog: bool):
   return tf.concat(parts, -1)
 
 
-def concat_features(features, names=None):
+def concat_features(features, names):
   """Concatenates named features [..., F_name] to [..., F].
 
   Args:
-    features: {name: tensor}, in the core's order.
-    names: another order; used only if every name exists, since cores may have
-      features of their own.
+    features: {name: tensor}, in any order.
+    names: the names in the order wanted, that of the core's `feature_spec` for
+      most parts.
   """
-  if names and all(name in features for name in names):
-    return tf.concat([features[name] for name in names], -1)
-  return tf.concat(list(features.values()), -1)
+  return tf.concat([features[name] for name in names], -1)
 
 
 class ActionCodec:

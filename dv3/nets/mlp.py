@@ -40,6 +40,21 @@ def normed(x, norm, act):
   return tf.cast(y, norm.compute_dtype)
 
 
+def check_sizes(component: str, layers: int, units: int) -> None:
+  """Refuses sizes of a perceptron that cannot be.
+
+  Args:
+    component: its gin name, for the message.
+    layers: hidden layers, at least 0.
+    units: width, at least 1.
+
+  Raises:
+    UserError: naming the argument as gin binds it.
+  """
+  errors.check_least(0, errors.named(component, layers=layers))
+  errors.check_least(1, errors.named(component, units=units))
+
+
 class Hidden(keras.layers.Layer):
   """One hidden layer: linear, norm, activation.
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import registry
+from dv3 import signatures
 from dv3 import types
 from dv3.distributions import rng as rng_lib
 
@@ -41,7 +42,8 @@ def make(kind: str, name: str, kwargs: dict[str, Any] | None = None, **given):
   factory = registry.get(kind, name)
   accepted = inspect.signature(factory).parameters
   numbers = {k: v for k, v in SIZES.items() if k in accepted}
-  given = {k: v for k, v in given.items() if k in accepted}
+  closed = signatures.accepted(factory)
+  given = {k: v for k, v in given.items() if closed is None or k in closed}
   # Parts of parts are small too.
   for part in ('vector', 'image'):
     if part in accepted and kind in ('encoder', 'decoder'):
@@ -88,14 +90,19 @@ def agent():
   return built
 
 
+def batch():
+  """Returns random sequences as `Agent.loss` takes them, [B, T, ...]."""
+  result = observations({**VECTOR, **IMAGE})
+  result |= {f'prev_{k}': v for k, v in observations(ACTION).items()}
+  lead = (BATCH, LENGTH)
+  result['reward'] = tf.random.stateless_normal(lead, (0, 1))
+  for i, key in enumerate(('is_first', 'is_last', 'is_terminal')):
+    result[key] = tf.random.stateless_uniform(lead, (1, i)) < 0.3
+  return result
+
+
 def context(built):
   """Returns a `losses.Context` with a dream, of random sequences."""
-  batch = observations({**VECTOR, **IMAGE})
-  batch |= {f'prev_{k}': v for k, v in observations(ACTION).items()}
-  lead = (BATCH, LENGTH)
-  batch['reward'] = tf.random.stateless_normal(lead, (0, 1))
-  for i, key in enumerate(('is_first', 'is_last', 'is_terminal')):
-    batch[key] = tf.random.stateless_uniform(lead, (1, i)) < 0.3
   rng = rng_lib.Rng(0)
-  filtered = built.observe(batch, rng)
+  filtered = built.observe(batch(), rng)
   return filtered._replace(imagined=built.imagine(filtered, rng))

@@ -80,10 +80,8 @@ class OpenLoop:
         for k, v in batch.items()}
     filtered = agent.observe(seen, rng)
     state = tf.nest.map_structure(
-        lambda x: x[:, -1], tf.nest.map_structure(
-            lambda x: tf.reshape(
-                x, [-1, context, *x.shape[1:]]),
-            agent.core.starts(filtered.latents)))
+        lambda x: tf.reshape(x, [-1, context, *x.shape[1:]])[:, -1],
+        base.starts(agent.core, filtered.latents))
     actions = agent.codec.encode({
         k: batch['prev_' + k][:, context:] for k in agent.codec.specs})
     dream_rng = rng.fold('dream')
@@ -97,4 +95,12 @@ class OpenLoop:
         name: tf.concat([filtered.features[name], value], 1)
         for name, value in dreamed.items()}
     dists = agent.decoder(both)
-    return {key: dists[key].prediction() for key in self._keys}
+    return {key: _picture(dists[key]) for key in self._keys}
+
+
+def _picture(dist):
+  """Returns the predicted image in [0, 1], of any image distribution.
+
+  A mean is one, but that of the 2021 form, which is shifted.
+  """
+  return dist.prediction() if hasattr(dist, 'prediction') else dist.mean()
