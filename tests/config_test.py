@@ -1,6 +1,7 @@
 """Parsing, checking, saving and loading configurations."""
 
 import pathlib
+import re
 import textwrap
 
 import gin
@@ -9,10 +10,15 @@ import pytest
 from dv3 import config
 from dv3 import errors
 from dv3 import plugins
+from dv3 import registry
+from dv3 import signatures
+from dv3.config import checks
 from dv3.config import files
+from dv3.config import names
 
 FAKES = str(pathlib.Path(__file__).with_name('config_fakes.py'))
 ROOTS = ('fakes.learn',)
+SHIPPED_FOLDER = files.shipped_folder()
 
 SHIPPED = {
     'base.gin': """
@@ -163,9 +169,26 @@ def test_name_found_twice():
   assert learn()['widths'] == (8, 2)
 
 
-def test_name_found_twice_with_the_same_content():
+def test_a_copy_is_another_file():
+  # Later changes of the one would silently not be in the other.
   write('size/1m.gin', SHIPPED['size/1m.gin'])
-  parse('base.gin', 'size/1m.gin', 'task/grid.gin')
+  assert refused('base.gin', 'size/1m.gin', 'task/grid.gin').startswith(
+      'there are two files size/1m.gin, ')
+
+
+@pytest.mark.parametrize('way', ['folder', 'symlink', 'hardlink'])
+def test_name_found_twice_of_the_same_file(way, tmp_path, monkeypatch):
+  shipped = tmp_path / 'shipped'
+  if way == 'folder':
+    monkeypatch.chdir(shipped)
+  elif way == 'symlink':
+    (tmp_path / 'work' / 'base.gin').symlink_to(shipped / 'base.gin')
+  else:
+    (tmp_path / 'work' / 'base.gin').hardlink_to(shipped / 'base.gin')
+  # Shipped, so that it may leave bindings unused.
+  result = parse(
+      'base.gin', 'size/1m.gin', 'task/grid.gin', 'variant/other.gin')
+  assert result.unused[0] == 'balancer.fake.sum.factor (base.gin:9)'
 
 
 def test_includes_of_a_users_file():
@@ -273,6 +296,38 @@ def test_missing_choices_name_the_files_that_make_them():
   assert 'nobody chose STEPS' in refused('base.gin', 'size/1m.gin')
 
 
+def test_remedies_are_files_that_make_all_the_missing_choices(tmp_path):
+  shipped = tmp_path / 'shipped'
+  write(shipped / 'base.gin', """
+      WIDTH = %gin.REQUIRED
+      LAYERS = %gin.REQUIRED
+      learn.widths = (%WIDTH, %LAYERS)
+      """)
+  write(shipped / 'full.gin', 'LAYERS = 3\n')  # Another base.
+  write(shipped / 'size/old_1m.gin', 'WIDTH = 8\nLAYERS = 2\n')
+  write(shipped / 'size/wide_1m.gin', 'WIDTH = 8\nLAYERS = 2\nOTHER = 2\n')
+  write(shipped / 'variant/deep.gin', 'WIDTH = 9\nLAYERS = 9\n')
+  remedy = (
+      ': give a size, for example --gin_file=size/old_1m.gin '
+      '(size/old_1m.gin)')
+  assert refused('base.gin') == f'nobody chose WIDTH, LAYERS{remedy}'
+  # Those of the other form bind it too, beside what this base has not.
+  assert refused('base.gin', params=['WIDTH = 3']) == (
+      f'nobody chose LAYERS{remedy}')
+
+
+def test_remedies_where_no_file_makes_all_the_missing_choices(tmp_path):
+  base = SHIPPED['base.gin'].replace('RATIO = 32', 'RATIO = %gin.REQUIRED')
+  write(tmp_path / 'shipped/base.gin', base)
+  write(tmp_path / 'shipped/size/rate.gin', 'RATIO = 2\n')
+  assert refused(
+      'base.gin', 'task/grid.gin', params=['learn.fast = %gin.REQUIRED']) == (
+          'nobody chose WIDTH: give a size, for example --gin_file=size/1m.gin '
+          '(size/1m.gin, size/12m.gin); nobody chose RATIO: give a size, for '
+          'example --gin_file=size/rate.gin (size/rate.gin); nobody chose '
+          "fakes.learn.fast: give --gin_param='fakes.learn.fast = ...'")
+
+
 def test_size_before_base():
   assert refused('size/1m.gin', 'base.gin', 'task/grid.gin') == (
       'WIDTH, given in size/1m.gin:1, is declared again by base.gin:2; give '
@@ -356,6 +411,25 @@ def test_unused_shipped_bindings_survive_the_round_trip(tmp_path):
   assert load(str(tmp_path)).text == first.text
 
 
+def test_the_file_of_a_run_may_be_given_as_a_configuration(tmp_path):
+  first = parse('preset/grid.gin', 'variant/other.gin', params=['STEPS = 3'])
+  first.save(str(tmp_path / 'run'))
+  path = str(tmp_path / 'run' / 'config.gin')
+  # It holds what the run did not use; nobody is blamed for that.
+  assert parse(path).text == first.text
+  assert parse(write('mine.gin', f"include '{path}'\n")).text == first.text
+  assert parse(path, 'size/12m.gin', params=['STEPS = 4']).text == (
+      first.text.replace('WIDTH = 8', 'WIDTH = 96').replace(
+          'STEPS = 3', 'STEPS = 4'))
+  for line in ('import json', "include 'base.gin'"):
+    write(path, f'{first.file_text()}{line}\n')
+    assert 'imports and includes are refused in a run directory' in refused(
+        path)
+  header = first.file_text().replace('"plugins": [', '"plugins": ["gone", ')
+  write(path, header)
+  assert 'give them again: --plugin=gone' in refused(path)
+
+
 def test_a_run_directory_executes_nothing(tmp_path):
   path = tmp_path / 'config.gin'
   parse('preset/grid.gin').save(str(tmp_path))
@@ -424,3 +498,131 @@ def test_a_folder_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
   assert 'config.gin cannot be written: ' in refused(
       str(tmp_path / 'file'), action=result.save)
+
+
+@pytest.fixture(name='shipped')
+def use_shipped(monkeypatch):
+  """The files that dv3 ships, and its own injection points."""
+  monkeypatch.setattr(files, 'shipped_folder', lambda: SHIPPED_FOLDER)
+
+
+CARTPOLE = ('dreamerv3.gin', 'size/1m.gin', 'task/cartpole.gin')
+BEGIN = (
+    'begin with a base, --gin_file=dreamerv3.gin, or a preset, '
+    '--gin_file=preset/quickstart.gin')
+
+
+@pytest.mark.usefixtures('shipped')
+@pytest.mark.parametrize('params, roots, expected', [
+    (['train.batch_size = 3'], None,
+     'nothing binds train.agent, train.env, train.collector, '
+     'train.optimizers, train.env_steps, train.replayed_steps_per_env_step'),
+    (['evaluate.likeliest = True'], ['dv3.evaluate', 'dv3.train'],
+     'nothing binds evaluate.agent, evaluate.env, evaluate.collector'),
+    # The first root is the one that will be called.
+    (['evaluate.agent = @Agent', 'evaluate.env = @env.gymnasium',
+      'evaluate.collector = @collector.local'], None,
+     'nothing binds train.agent, train.env, train.collector, '
+     'train.optimizers, train.env_steps, train.replayed_steps_per_env_step'),
+    (['x/train.env = @env.gymnasium'], None,
+     'nothing is bound to train or evaluate')])
+def test_no_base_but_single_bindings(params, roots, expected):
+  options = {'roots': roots} if roots else {}
+  with pytest.raises(errors.UserError) as caught:
+    config.parse([], params, **options)
+  assert str(caught.value).startswith(f'{expected}; {BEGIN}')
+
+
+@pytest.mark.usefixtures('shipped')
+@pytest.mark.parametrize('base, size', [
+    ('dreamerv3.gin', 'size/1m.gin (size/1m.gin, '),
+    ('dreamerv3_v1.gin', 'size/v1_')])
+def test_a_missing_size_is_one_of_the_base(base, size):
+  with pytest.raises(errors.UserError) as caught:
+    config.parse([base, 'task/cartpole.gin'])
+  text = str(caught.value)
+  assert f'give a size, for example --gin_file={size}' in text
+  assert text.count('nobody chose') == 1
+  assert text.count('size/v1_') == (0 if base == 'dreamerv3.gin' else 10)
+
+
+@pytest.mark.usefixtures('shipped')
+@pytest.mark.parametrize('param, expected', [
+    ('Agent.core = @core.rssm()',
+     "dv3.Agent.core takes @core.rssm without (): the library calls it"),
+    ('train.agent = @Agent()',
+     "dv3.train.agent takes @dv3.Agent without (): the library calls it"),
+    ('train.collector = @loss.kl',
+     'dv3.train.collector takes a component of kind collector, not @loss.kl; '
+     '`dv3-components list collector` shows them'),
+    ('train.agent = @core.rssm',
+     'dv3.train.agent takes @dv3.Agent, not @core.rssm'),
+    ('Agent.core = @Agent',
+     'dv3.Agent.core takes a component of kind core, not @dv3.Agent'),
+    ('Agent.losses = (@loss.kl, @head.binary)',
+     'dv3.Agent.losses takes components of kind loss, not @head.binary'),
+    ('train.loggers = (@logger.jsonl, "terminal")',
+     "dv3.train.loggers takes components of kind logger, not 'terminal'"),
+    ('train.transforms = (@env.gymnasium,)',
+     'dv3.train.transforms takes components of kind transform'),
+    ('encoder.dict.vector = @decoder.mlp',
+     'encoder.dict.vector takes a component of kind encoder'),
+    ('loss.actor_reinforce.normalizer = @sampler.uniform',
+     'takes a component of kind normalizer'),
+    ('evaluate.env = @collector.local',
+     'dv3.evaluate.env takes a component of kind env'),
+    ('train.optimizers = (("all", ("*",), @loss.kl),)',
+     'dv3.train.optimizers takes components of kind optimizer, not @loss.kl'),
+    ('train.optimizers = (("all", ("*",), @optimizer.laprop()),)',
+     'dv3.train.optimizers takes @optimizer.laprop without ()'),
+    ('train.optimizers = ()',
+     'dv3.train.optimizers has no group, so that nothing would be trained'),
+    ('train.optimizers = ("all", ("*",), @optimizer.laprop)',
+     "dv3.train.optimizers has 'all' for a group; write each as (name, parts, "
+     "optimizer), and all in one tuple: (('agent', ('*',), "
+     '@optimizer.laprop),)'),
+    ('train.optimizers = (("all", ("*",), "adam"),)',
+     "dv3.train.optimizers takes components of kind optimizer, not 'adam'")])
+def test_references_that_do_not_fit_their_place(param, expected):
+  with pytest.raises(errors.UserError) as caught:
+    config.parse(CARTPOLE, [param])
+  assert str(caught.value).startswith(f'--gin_param={param!r}: ')
+  assert expected in str(caught.value)
+
+
+@pytest.mark.usefixtures('shipped')
+def test_a_wrong_reference_in_a_macro_is_told_with_both_places(tmp_path):
+  path = write(tmp_path / 'mine.gin', '# Mine.\nTASK = @core.rssm\n')
+  with pytest.raises(errors.UserError) as caught:
+    config.parse([*CARTPOLE, path])
+  assert re.match(
+      rf'dreamerv3.gin:\d+ with %TASK in {re.escape(path)}:2: dv3.train.env '
+      'takes a component of kind env, not @core.rssm', str(caught.value))
+
+
+@pytest.mark.usefixtures('shipped')
+def test_a_users_own_function_fits_everywhere():
+  config.parse(CARTPOLE, ['train.agent = @learn', 'Agent.core = @learn()'])
+  config.parse(CARTPOLE, ['train.optimizers = @learn()'])
+  config.parse(CARTPOLE, [
+      'train.optimizers = (@learn(), ["all", ("*",), @learn])'])
+  # Scopes and components of third parties are as good.
+  config.parse(CARTPOLE, ['Agent.balancer = @mine/balancer.fake.sum'])
+
+
+def _takes_factories(selector):
+  """Returns the arguments that take factories of the user's choice."""
+  hints = signatures.hints(names.factory(names.full_name(selector)))
+  return {
+      name for name, hint in hints.items()
+      if 'Callable' in str(hint) and name != 'return'
+      and not names.is_given(selector, name)}
+
+
+def test_the_table_of_slots_is_the_librarys():
+  # `train` takes some in tuples that hold other things too.
+  tuples = {'transforms', 'loggers', 'optimizers'}
+  for selector in {*checks.SLOTS, *registry.TABLE}:
+    extra = tuples if selector == 'dv3.train' else set()
+    assert _takes_factories(selector) | extra == set(
+        checks.SLOTS.get(selector, ())), selector

@@ -1,7 +1,10 @@
 """What must hold of a configuration before gin sees it."""
 
+import dataclasses
 import os
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -12,6 +15,27 @@ from dv3.config import files
 from dv3.config import names
 from dv3.config import reader
 from dv3.config import types
+
+SLOTS = {
+    'dv3.train': {
+        'agent': 'dv3.Agent', 'env': 'env', 'collector': 'collector',
+        'sampler': 'sampler', 'transforms': 'transform', 'loggers': 'logger',
+        'optimizers': 'optimizer', 'scaling': 'scaling'},
+    'dv3.evaluate': {
+        'agent': 'dv3.Agent', 'env': 'env', 'collector': 'collector'},
+    'dv3.Agent': {
+        'encoder': 'encoder', 'core': 'core', 'decoder': 'decoder',
+        'reward': 'head', 'continuation': 'head', 'actor': 'head',
+        'critic': 'head', 'losses': 'loss', 'balancer': 'balancer'},
+    'encoder.dict': {'vector': 'encoder', 'image': 'encoder'},
+    'decoder.dict': {'vector': 'decoder', 'image': 'decoder'},
+    'loss.actor_backprop': {'normalizer': 'normalizer'},
+    'loss.actor_by_action': {'discrete': 'loss', 'continuous': 'loss'},
+    'loss.actor_reinforce': {
+        'normalizer': 'normalizer', 'advantage_normalizer': 'normalizer'},
+}
+"""The arguments that take factories, and of which kind; `dv3.Agent`, which is
+no component, stands for itself."""
 
 _MOST = 5  # Problems that one message lists.
 
@@ -57,6 +81,33 @@ def is_required(value: Any) -> bool:
   return value == reader.Macro(reader.REQUIRED)
 
 
+def check_roots(bindings: Bindings, roots: Sequence[str]) -> None:
+  """Raises UserError if an injection point lacks what it requires.
+
+  Args:
+    bindings: the configuration.
+    roots: full names; the first will be called, the others count if anything
+      is bound to them.
+  """
+  bound = {
+      root: {a for s, c, a in bindings.parameters if not s and c == root}
+      for root in roots}
+  short = {root: root.rpartition('.')[2] for root in roots}
+  remedy = (
+      'begin with a base, --gin_file=dreamerv3.gin, or a preset, '
+      '--gin_file=preset/quickstart.gin')
+  if not any(bound.values()):
+    raise errors.UserError(
+        f'nothing is bound to {" or ".join(short.values())}; {remedy}')
+  for root in roots:
+    missing = [
+        f'{short[root]}.{argument}' for argument in names.required(root)
+        if argument not in bound[root]]
+    if missing and (bound[root] or root == roots[0]):
+      raise errors.UserError(
+          f'nothing binds {", ".join(missing)}; {remedy}')
+
+
 def check_macros(bindings: Bindings) -> None:
   """Raises UserError if a macro that is referred to is bound nowhere."""
   for binding in (*bindings.macros.values(), *bindings.parameters.values()):
@@ -73,7 +124,7 @@ def check_macros(bindings: Bindings) -> None:
 
 def _offer(macro: str) -> str:
   """Returns which shipped file would bind a macro."""
-  found = files.binding(macro)
+  found = files.binding([macro])
   return f' (--gin_file={found[0]} binds it)' if found else ''
 
 
@@ -89,19 +140,36 @@ def check_choices(bindings: Bindings) -> None:
               if is_required(b.value)]
   if not missing:
     return
-  remedies: dict[str, list[str]] = {}
-  for name in missing:
-    found = files.binding(name)
-    kind = os.path.dirname(found[0]) if found else ''
-    if kind:
-      remedy = (f'give a {kind}, for example --gin_file={found[0]} '
-                f'({", ".join(found)})')
-    else:
-      remedy = f"give --gin_param='{name} = ...'"
-    remedies.setdefault(remedy, []).append(name)
   raise errors.UserError('; '.join(
-      f'nobody chose {", ".join(group)}: {remedy}'
-      for remedy, group in remedies.items()))
+      f'nobody chose {", ".join(group)}: {_remedy(group, found)}'
+      for group, found in _choices(missing, bindings)))
+
+
+def _choices(
+    missing: list[str], bindings: Bindings
+) -> Iterator[tuple[list[str], list[str]]]:
+  """Yields missing choices, and the shipped files that make them together."""
+  kinds: dict[str, list[str]] = {}
+  for name in missing:
+    found = files.binding([name])
+    kind = os.path.dirname(found[0]) if found else ''
+    kinds.setdefault(kind, []).append(name)
+  for group in kinds.values():
+    found = files.binding(group, bindings.macros)
+    if found:
+      yield group, found
+    else:
+      yield from (
+          ([name], files.binding([name], bindings.macros)) for name in group)
+
+
+def _remedy(group: list[str], found: list[str]) -> str:
+  """Returns what to give so that choices are made."""
+  if not found:
+    return f"give --gin_param='{group[0]} = ...'"
+  return (
+      f'give a {os.path.dirname(found[0])}, for example '
+      f'--gin_file={found[0]} ({", ".join(found)})')
 
 
 def check_types(bindings: Bindings) -> None:
@@ -113,21 +181,91 @@ def check_types(bindings: Bindings) -> None:
     if types.fits(value, annotation):
       continue
     wanted = signatures.type_text(annotation)
-    source = [binding.where]
-    if value != binding.value:
-      source += [
-          f'{leaf!r} in {bindings.macros[leaf.name].where}'
-          for leaf in reader.leaves(binding.value)
-          if isinstance(leaf, reader.Macro) and leaf.name in bindings.macros]
     raise errors.UserError(
-        f'{" with ".join(source)}: {binding.name} must be {wanted}, not '
-        f'{value!r} ({_kind(value)})')
+        f'{_source(binding, bindings)}: {binding.name} must be {wanted}, not '
+        f'{value!r} ({_type(value)})')
 
 
-def _kind(value: Any) -> str:
+def _source(binding: reader.Binding, bindings: Bindings) -> str:
+  """Returns where a value comes from: its line, and those of its macros."""
+  return ' with '.join([binding.where, *(
+      f'{leaf!r} in {bindings.macros[leaf.name].where}'
+      for leaf in reader.leaves(binding.value)
+      if isinstance(leaf, reader.Macro) and leaf.name in bindings.macros)])
+
+
+def _type(value: Any) -> str:
   if isinstance(value, reader.Reference):
     return 'a reference'
   return type(value).__name__
+
+
+def check_slots(bindings: Bindings) -> None:
+  """Raises UserError if what is to be called is of another kind.
+
+  A configurable of the user's own that is no component fits everywhere.
+  """
+  for binding in bindings.parameters.values():
+    kind = SLOTS.get(binding.selector, {}).get(binding.argument)
+    if not kind:
+      continue
+    value = reader.expand(binding.value, bindings.macros)
+    problem = (
+        _misfit_of_groups(value) if kind == 'optimizer'
+        else _misfit(value, kind))
+    if problem:
+      raise errors.UserError(
+          f'{_source(binding, bindings)}: {binding.name} {problem}')
+
+
+def _misfit(value: Any, kind: str) -> str:
+  """Returns why a reference, or a tuple of them, is not of a kind, or ''."""
+  if value is None:
+    return ''
+  several = isinstance(value, tuple)
+  wanted = f'{"components" if several else "a component"} of kind {kind}'
+  remedy = f'; `dv3-components list {kind}` shows them'
+  if kind.startswith('dv3.'):
+    wanted, remedy = f'@{kind}', ''
+  for leaf in value if several else (value,):
+    if isinstance(leaf, reader.Macro):
+      continue  # A constant, which may be anything.
+    if not isinstance(leaf, reader.Reference) or _kind(leaf) not in ('', kind):
+      return f'takes {wanted}, not {leaf!r}{remedy}'
+    if leaf.evaluate and _kind(leaf):
+      bare = dataclasses.replace(leaf, evaluate=False)
+      return (
+          f'takes {bare!r} without (): the library calls it, with what it '
+          'needs')
+  return ''
+
+
+def _kind(reference: reader.Reference) -> str:
+  """Returns a component's kind, dv3's own configurables, '' for others."""
+  component = names.split(reference.selector)
+  if component:
+    return component[0]
+  is_ours = reference.selector.startswith('dv3.')
+  return reference.selector if is_ours else ''
+
+
+def _misfit_of_groups(value: Any) -> str:
+  """Returns why a value is no tuple of optimizer groups, or ''."""
+  if not isinstance(value, tuple):
+    return ''  # What a call of the user's returns is not known yet.
+  if not value:
+    return 'has no group, so that nothing would be trained; add one'
+  for group in value:
+    if isinstance(group, reader.Reference | reader.Macro):
+      continue
+    if not isinstance(group, (tuple, list)) or len(group) != 3:
+      return (
+          f'has {group!r} for a group; write each as (name, parts, optimizer), '
+          "and all in one tuple: (('agent', ('*',), @optimizer.laprop),)")
+    problem = _misfit(tuple(group[2:]), 'optimizer')
+    if problem:
+      return problem
+  return ''
 
 
 class Use(NamedTuple):

@@ -24,8 +24,6 @@ MODULES = (
     'dv3.training.trainer', 'dv3.training.evaluation', 'dv3.agent')
 """Where the configurables are that are no components."""
 
-_DATA = '# dv3: '
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -56,7 +54,7 @@ class Config:
     return (
         '# Every binding of this run by its full name, written by dv3. Imports '
         'and\n# includes are refused here; plugins are asked for again.\n'
-        f'{_DATA}{data}\n\n{self.text}')
+        f'{reader.RUN_DATA}{data}\n\n{self.text}')
 
   def value(self, selector: str, argument: str) -> Any:
     """Returns what is bound to an argument, macros expanded; None if nothing.
@@ -85,10 +83,11 @@ def parse(
   """Parses and checks a configuration, and gives it to gin.
 
   Args:
-    gin_files: shipped names or paths; later ones win.
+    gin_files: shipped names or paths, `config.gin` of a run among them; later
+      ones win.
     params: single bindings; they win over the files.
     plugins: module names or file paths to import first.
-    roots: full names of the injection points.
+    roots: full names of the injection points; the first will be called.
     modules: what to import because it registers other configurables.
 
   Raises:
@@ -100,7 +99,10 @@ def parse(
         '--gin_file=preset/quickstart.gin')
   paths = [files.find(name) for name in gin_files]  # Before slow imports.
   _import(modules, plugins)
-  bindings = [b for path in paths for b in reader.read_file(path)]
+  bindings: list[reader.Binding] = []
+  for path in paths:
+    _ask_for(_read_data(path).get('plugins', ()))
+    bindings += reader.read_file(path)
   bindings += [b for text in params for b in reader.read_parameter(text)]
   sources = (*paths, *params)
   return _finish(bindings, sources, roots)
@@ -118,7 +120,7 @@ def load(
     logdir: the run directory.
     params: single bindings that win over the run's own.
     plugins: module names or file paths to import first.
-    roots: full names of the injection points.
+    roots: full names of the injection points; the first will be called.
     modules: what to import because it registers other configurables.
 
   Raises:
@@ -164,15 +166,11 @@ def _import(modules: Iterable[str], plugins: Iterable[str]) -> None:
 def _finish(bindings, sources, roots) -> Config:
   """Resolves, checks and installs bindings."""
   merged = checks.merge(names.resolve(b) for b in bindings)
+  checks.check_roots(merged, roots)
   checks.check_choices(merged)
   checks.check_macros(merged)
-  if not any(b.selector in roots for b in merged.parameters.values()):
-    short = [root.rpartition('.')[2] for root in roots]
-    raise errors.UserError(
-        f'nothing is bound to {" or ".join(short)}; begin with a base, '
-        '--gin_file=dreamerv3.gin, or a preset, '
-        '--gin_file=preset/quickstart.gin')
   checks.check_types(merged)
+  checks.check_slots(merged)
   use = checks.reach(merged, roots)
   checks.check_used(merged, use)
   macros = {name: b.value for name, b in merged.macros.items()}
@@ -204,16 +202,16 @@ def _format(macros: dict[str, Any], parameters: dict[tuple, Any]) -> str:
 
 
 def _read_data(path: str) -> dict[str, Any]:
-  """Returns what a run's `config.gin` records as data."""
-  for line in files.read(path).splitlines():
-    if line.startswith(_DATA):
-      try:
-        return json.loads(line.removeprefix(_DATA))
-      except ValueError as error:
-        raise errors.UserError(
-            f'{path}: the line {_DATA!r} is damaged; restore it from a '
-            "checkpoint's copy") from error
-  return {}
+  """Returns what a run's `config.gin` records as data, {} of other files."""
+  text = reader.run_data(files.read(path))
+  if text is None:
+    return {}
+  try:
+    return json.loads(text)
+  except ValueError as error:
+    raise errors.UserError(
+        f'{path}: the line {reader.RUN_DATA!r} is damaged; restore it from a '
+        "checkpoint's copy") from error
 
 
 def _ask_for(recorded: Iterable[str]) -> None:

@@ -7,9 +7,14 @@ The shipped files lie in `gin_configs` inside the installed package, or in
 import functools
 import os
 import re
+from collections.abc import Collection
 
 from dv3 import errors
 from dv3 import nearest
+
+_CHOICES = ('size', 'task', 'dist')
+"""Folders of files that make choices which a base leaves open. Bases, presets
+and variants decide more than that."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -63,33 +68,29 @@ def find(name: str, beside: str | None = None) -> str:
     The absolute path.
 
   Raises:
-    UserError: if there is no such file, or two different files have the name.
+    UserError: if there is no such file, or two files have the name: equal
+      ones too, which a later change of either would make different.
   """
-  folders = [os.getcwd(), shipped_folder()]
-  if beside and is_shipped(beside):
-    folders = [shipped_folder()]
-  elif beside:
-    folders.insert(0, os.path.dirname(beside))
+  folders = [shipped_folder()]  # First: its name for a file counts.
+  if beside is None or not is_shipped(beside):
+    folders += [os.path.dirname(beside)] if beside else []
+    folders.append(os.getcwd())
   name = os.path.expanduser(name)
   candidates: list[str] = []
   for folder in folders:
     path = os.path.abspath(os.path.join(folder, name))
-    if os.path.isfile(path) and not any(_equal(path, c) for c in candidates):
+    if os.path.isfile(path) and not any(
+        os.path.samefile(path, c) for c in candidates):
       candidates.append(path)
   if len(candidates) > 1:
     raise errors.UserError(
-        f'there are two files {name}, {" and ".join(candidates)}, and they '
-        'differ; give the full path of the one you mean')
+        f'there are two files {name}, {" and ".join(candidates)}; give the '
+        'full path of the one you mean')
   if not candidates:
     raise errors.UserError(
         f'there is no gin file {name}, neither in {" nor in ".join(folders)}; '
         f'{nearest.hint(name, shipped_names(), "shipped files")}')
   return candidates[0]
-
-
-def _equal(path: str, other: str) -> bool:
-  """Returns whether two files are the same or have the same content."""
-  return os.path.samefile(path, other) or read(path) == read(other)
 
 
 def read(path: str) -> str:
@@ -116,16 +117,27 @@ def naming(component: str) -> tuple[str, ...]:
       if pattern.search(read(os.path.join(shipped_folder(), name))))
 
 
-def binding(macro: str) -> list[str]:
-  """Returns the shipped files that choose a macro, shortest name first.
+def binding(
+    macros: Collection[str], declared: Collection[str] = ()) -> list[str]:
+  """Returns the shipped files that choose macros, the best first.
 
-  A declaration (`NAME = %gin.REQUIRED`) chooses nothing, and a preset is a
-  whole configuration, not one choice.
+  Sizes, tasks and devices only. A declaration (`NAME = %gin.REQUIRED`) chooses
+  nothing.
+
+  Args:
+    macros: names that a file must bind, all of them.
+    declared: names that the configuration has. Files that bind no others are
+      for its base, and if there are some, they are all that is returned.
   """
-  pattern = re.compile(
-      r'^' + re.escape(macro) + r'\s*=(?!\s*%gin\.REQUIRED)', re.M)
-  found = [
-      name for name in shipped_names()
-      if not name.startswith('preset/')
-      and pattern.search(read(os.path.join(shipped_folder(), name)))]
-  return sorted(found, key=lambda name: (len(name), name))
+  bound = {
+      name: _bound(name) for name in shipped_names()
+      if os.path.dirname(name) in _CHOICES}
+  found = [name for name in bound if bound[name].issuperset(macros)]
+  found.sort(key=lambda name: (len(name), name))
+  return [name for name in found if bound[name].issubset(declared)] or found
+
+
+def _bound(name: str) -> set[str]:
+  """Returns the macros that a shipped file itself chooses."""
+  text = read(os.path.join(shipped_folder(), name))
+  return set(re.findall(r'^(\w+)\s*=(?!\s*%gin\.REQUIRED)', text, re.M))

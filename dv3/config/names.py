@@ -110,6 +110,15 @@ def is_given(selector: str, argument: str) -> bool:
   return argument in (gin_config._REGISTRY[selector].denylist or ())
 
 
+def required(selector: str) -> list[str]:
+  """Returns the arguments that only a configuration can give."""
+  parameters = signatures.signature(factory(selector)).parameters.values()
+  return [
+      p.name for p in parameters
+      if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+      and not is_given(selector, p.name)]
+
+
 def is_constant(macro: str) -> bool:
   """Returns whether a macro's name is that of a gin constant."""
   return bool(gin_config._CONSTANTS.matching_selectors(macro))

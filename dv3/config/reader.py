@@ -20,6 +20,9 @@ from dv3.config import files
 REQUIRED = 'gin.REQUIRED'
 """The constant that a declared but unmade choice is bound to."""
 
+RUN_DATA = '# dv3: '
+"""Begins the header line in which dv3 records data in a run's file."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
@@ -91,12 +94,23 @@ class _Delegate(config_parser.ParserDelegate):
     return Macro(macro_name)
 
 
+def run_data(text: str) -> str | None:
+  """Returns the JSON in the header of a run's file, None in any other."""
+  for line in text.splitlines():
+    if line.startswith(f'{RUN_DATA}{{'):
+      return line.removeprefix(RUN_DATA)
+    if not line.startswith('#'):
+      break
+  return None
+
+
 def read_file(path: str, *, sealed: bool = False) -> Iterator[Binding]:
   """Yields the bindings of a file and of what it includes, in order.
 
   Args:
     path: absolute path.
-    sealed: whether imports and includes are refused, as in a run directory.
+    sealed: whether imports and includes are refused, as they are in any file
+      that dv3 wrote for a run.
 
   Raises:
     UserError: at a syntax error, a missing include, a failing import.
@@ -114,6 +128,7 @@ def _read(
     text: str, label: str, path: str | None, sealed: bool,
     chain: tuple[str, ...]) -> Iterator[Binding]:
   """Yields the bindings of a text; `chain` holds the files being included."""
+  sealed = sealed or run_data(text) is not None
   ours = sealed or (path is not None and files.is_shipped(path))
   for statement in _statements(text, label, path is not None):
     where = f'{label}:{statement.location.line_num}' if path else label
@@ -125,7 +140,7 @@ def _read(
       raise errors.UserError(
           f'{where}: imports and includes are refused in a run directory, '
           'because loading a run executes no code from it; remove the line '
-          'and give --plugin instead')
+          'and give --plugin or --gin_file instead')
     elif isinstance(statement, config_parser.ImportStatement):
       _located(where, lambda s=statement: _import(s))
     else:
