@@ -7,9 +7,11 @@ Nothing in `dv3/bin` imports TensorFlow at module level: spawned workers import
 the main module again.
 """
 
+import contextlib
 import errno
 import functools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -42,7 +44,9 @@ ERROR_CODE = 2
 _INTERRUPTED_CODE = 130  # What a shell reports after Ctrl-C.
 
 
-def run(main: Callable, *, positional: bool = False) -> None:
+def run(
+    main: Callable, *, positional: bool = False, program: str | None = None
+) -> None:
   """Runs a binary and exits.
 
   An error that the user can cause is one line on stderr with exit code 2, and
@@ -51,13 +55,49 @@ def run(main: Callable, *, positional: bool = False) -> None:
   Args:
     main: takes [program, *positional arguments], returns None or an exit code.
     positional: whether arguments that are no flags are allowed.
+    program: the console script, where the module has another name.
   """
-  program = os.path.basename(sys.argv[0])
+  program = program or os.path.basename(sys.argv[0])
   if program in ('__main__.py', '-m') or program.endswith('.py'):
     program = f'dv3-{os.path.splitext(program)[0]}'
   absl_app.run(
       functools.partial(_guarded, main, program),
       flags_parser=functools.partial(_parse, main, program, positional))
+
+
+def refuse_flags(*names: str, because: str) -> None:
+  """Refuses common flags that a binary has no use for.
+
+  Args:
+    names: of the flags.
+    because: why, and what to do instead.
+
+  Raises:
+    UserError: if one was given.
+  """
+  given = ', '.join(f'--{name}' for name in names if FLAGS[name].present)
+  if given:
+    raise errors.UserError(f'{given} would change nothing: {because}')
+
+
+def stop_at_signals() -> None:
+  """Lets Ctrl-C and SIGTERM end the program with code 0 from now on.
+
+  For a binary that saves at these signals, while it has nothing to save yet:
+  imports take seconds. Call it in the main thread.
+  """
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, _stop)
+
+
+def _stop(number, frame) -> NoReturn:
+  """Exits at once: an import might catch an exception."""
+  del frame
+  with contextlib.suppress(RuntimeError):  # It may be flushing already.
+    sys.stdout.flush()
+  name = signal.Signals(number).name
+  os.write(1, f'stopped by {name}; there was nothing to save\n'.encode())
+  os._exit(0)
 
 
 def _parse(

@@ -24,6 +24,10 @@ _USAGE = (
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command in `argv`."""
+  app.refuse_flags(
+      'gin_file', 'gin_param', 'logdir', 'seed',
+      because='components are shown without a configuration or run; leave the '
+      'rest out, --plugin adds yours')
   registry.load_plugins(FLAGS.plugin)
   command, *arguments = argv[1:] or ['']
   if command == 'list' and len(arguments) <= 1:

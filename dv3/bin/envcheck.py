@@ -89,6 +89,9 @@ def main(argv):
 
   from dv3 import config
   if FLAGS.logdir:
+    app.refuse_flags(
+        'gin_file', because='--logdir brings the configuration of its run; '
+        'give one of the two, and single bindings with --gin_param')
     config.load(FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin)
   else:
     config.parse(FLAGS.gin_file, list(FLAGS.gin_param), FLAGS.plugin)

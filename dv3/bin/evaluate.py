@@ -19,12 +19,17 @@ _LIKELIEST = flags.DEFINE_bool(
 def main(argv):
   """Evaluates the newest checkpoint of --logdir."""
   del argv
+  app.refuse_flags(
+      'gin_file', because='a run is evaluated with its own configuration; '
+      'leave it out, and change single bindings with --gin_param')
   if not FLAGS.logdir:
     raise errors.UserError('no run was named; give --logdir=runs/<name>')
   import gin
 
   from dv3 import config
-  config.load(FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin)
+  config.load(
+      FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin,
+      roots=('dv3.evaluate', 'dv3.train'))
   # A flag that was not given must not hide what the configuration says.
   chosen = {} if _LIKELIEST.value is None else {'likeliest': _LIKELIEST.value}
   result = gin.get_configurable('dv3.evaluate')(
@@ -41,7 +46,7 @@ def main(argv):
 
 def run():
   """The console script."""
-  app.run(main)
+  app.run(main, program='dv3-eval')
 
 
 if __name__ == '__main__':

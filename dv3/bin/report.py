@@ -29,6 +29,10 @@ _ACTION_REPEAT = flags.DEFINE_integer(
 def main(argv):
   """Reports on the runs in every --logdir."""
   del argv
+  app.refuse_flags(
+      'gin_file', 'gin_param', 'plugin', 'seed',
+      because='a report shows what runs wrote, and --logdir names them; leave '
+      'the rest out')
   if not FLAGS.logdir:
     raise errors.UserError(
         'no run was named; give --logdir=runs/<name>, more than once for '

@@ -1,6 +1,7 @@
 """Flags and errors of the binaries, each in a process of its own."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
     '''A program for tests.'''
+    import sys
     from absl import flags
     from dv3 import errors
     from dv3.bin import app
@@ -22,14 +24,21 @@ PROGRAM = """
     """
 
 
-@pytest.fixture(name='run')
-def make_run(tmp_path):
-  def run(*arguments, body='print(argv[1:])', options=''):
+@pytest.fixture(name='program')
+def make_program(tmp_path):
+  def program(body, options=''):
     path = tmp_path / 'prog.py'
     path.write_text(textwrap.dedent(PROGRAM).format(
         body=textwrap.dedent(body).replace('\n', '\n  '), options=options))
+    return str(path)
+  return program
+
+
+@pytest.fixture(name='run')
+def make_run(program, tmp_path):
+  def run(*arguments, body='print(argv[1:])', options=''):
     return subprocess.run(
-        [sys.executable, str(path), *arguments], text=True,
+        [sys.executable, program(body, options), *arguments], text=True,
         capture_output=True, cwd=tmp_path, env={'PYTHONPATH': str(ROOT)})
   return run
 
@@ -84,6 +93,53 @@ def test_user_error_inside_a_gin_call_stays_one_line(run):
       gin.parse_config('outer.part = @inner')
       gin.get_configurable('outer')()""")
   assert (done.returncode, done.stderr) == (2, 'dv3-prog: a cause; a remedy\n')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_before_there_is_anything_to_save(program, number):
+  path = program("""
+      import time
+      app.stop_at_signals()
+      print("run directory: here", end=" ")  # Not flushed yet.
+      print("ready", file=sys.stderr, flush=True)
+      try:
+        time.sleep(60)
+      except BaseException:  # As an import may do.
+        pass""")
+  process = subprocess.Popen(
+      [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      text=True, env={'PYTHONPATH': str(ROOT)})
+  assert process.stderr.readline() == 'ready\n'
+  process.send_signal(number)
+  out, err = process.communicate(timeout=30)
+  assert (process.returncode, err) == (0, '')
+  assert out == (
+      f'run directory: here stopped by {number.name}; there was nothing to '
+      'save\n')
+
+
+@pytest.mark.parametrize('binary, arguments, expected', [
+    ('evaluate', ['--gin_file=a', '--logdir=b'], 'dv3-eval: --gin_file would '
+     'change nothing: a run is evaluated with its own configuration'),
+    ('evaluate', [], 'dv3-eval: no run was named'),
+    ('report', ['--gin_file=a', '--gin_param=b=1', '--plugin=c', '--seed=0'],
+     'dv3-report: --gin_file, --gin_param, --plugin, --seed would '
+     'change nothing: a report shows what runs wrote'),
+    ('components', ['list', '--gin_file=a', '--gin_param=b=1', '--seed=0',
+                    '--logdir=c'],
+     'dv3-components: --gin_file, --gin_param, --logdir, --seed would '
+     'change nothing: components are shown without a configuration'),
+    ('envcheck', ['--gin_file=a', '--logdir=b'], 'dv3-envcheck: --gin_file '
+     'would change nothing: --logdir brings the configuration of its run'),
+    ('envcheck', ['--gin_param=train.batch_size = 3'], 'dv3-envcheck: nothing '
+     'binds train.agent, train.env,')])
+def test_flags_without_use_are_refused(binary, arguments, expected):
+  done = subprocess.run(
+      [sys.executable, '-m', f'dv3.bin.{binary}', *arguments], text=True,
+      capture_output=True, cwd=ROOT)
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith(expected)
+  assert done.stderr.count('\n') == 1
 
 
 def test_full_disk_is_one_line(run):
