@@ -17,15 +17,12 @@ SIZES = (9, 11, 13, 15)
 
 
 @registry.register('env', 'memory_maze')
-def make(*, size: int = 9, gl: str = 'egl', seed: int = 0) -> gymnasium.Env:
+def make(*, size: int = 9, gl: str = 'egl') -> gymnasium.Env:
   """Makes a maze: a 64x64 picture and the colour of the target.
-
-  Mazes follow from one seed when it is built; a reset cannot choose one.
 
   Args:
     size: cells a side, one of `SIZES`.
     gl: 'egl' or 'osmesa', how pictures are drawn without a screen.
-    seed: of the mazes.
 
   Raises:
     UserError: for another size, or if the package is not installed.
@@ -38,7 +35,36 @@ def make(*, size: int = 9, gl: str = 'egl', seed: int = 0) -> gymnasium.Env:
   os.environ.setdefault('MUJOCO_GL', gl)
   with _gym_is_gymnasium():
     tasks = extras.load('memory_maze.tasks', 'env.memory_maze', 'memory_maze')
-  return dm.DMEnv(getattr(tasks, f'memory_maze_{size}x{size}')(seed=seed))
+  task = getattr(tasks, f'memory_maze_{size}x{size}')
+  return MemoryMaze(lambda seed: dm.DMEnv(task(seed=seed)))
+
+
+class MemoryMaze(gymnasium.Env):
+  """Mazes that follow from the seed of a reset; without one, the next maze.
+
+  Args:
+    build: function (seed) that makes the environment.
+  """
+
+  def __init__(self, build):
+    self._build = build
+    self._env: gymnasium.Env = build(0)
+    self.observation_space = self._env.observation_space
+    self.action_space = self._env.action_space
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed, options=options)
+    if seed is not None:
+      # Its generator of mazes takes a seed when it is built.
+      self.close()
+      self._env = self._build(seed % 2 ** 31)
+    return self._env.reset()
+
+  def step(self, action):
+    return self._env.step(action)
+
+  def close(self):
+    self._env.close()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ CASES = {  # component: (module, arguments, seeds its resets)
     'env.bsuite': ('bsuite', {'id': 'catch/0'}, False),
     'env.crafter': ('crafter', {}, True),
     'env.dmc': ('dm_control', {'task': 'cartpole_balance'}, True),
-    'env.memory_maze': ('memory_maze', {}, False),
+    'env.memory_maze': ('memory_maze', {}, True),
     'env.minatar': ('minatar', {'game': 'breakout'}, True),
     'env.minigrid': ('minigrid', {}, True),
     'env.miniworld': ('miniworld', {}, True),
