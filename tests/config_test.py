@@ -569,6 +569,12 @@ def test_a_missing_size_is_one_of_the_base(base, size):
      'encoder.dict.vector takes a component of kind encoder'),
     ('loss.actor_reinforce.normalizer = @sampler.uniform',
      'takes a component of kind normalizer'),
+    ('Agent.actor = @head.binary',
+     'dv3.Agent.actor takes a head of actions, such as @head.actor, not '
+     '@head.binary, which has no argument action_spec'),
+    ('Agent.reward = @head.actor',
+     'dv3.Agent.reward takes a head of features alone, not @head.actor, which '
+     'needs action_spec'),
     ('evaluate.env = @collector.local',
      'dv3.evaluate.env takes a component of kind env'),
     ('train.optimizers = (("all", ("*",), @loss.kl),)',

@@ -213,6 +213,8 @@ def check_slots(bindings: Bindings) -> None:
     problem = (
         _misfit_of_groups(value) if kind == 'optimizer'
         else _misfit(value, kind))
+    if kind == 'head':
+      problem = problem or _misfit_of_head(value, binding.argument)
     if problem:
       raise errors.UserError(
           f'{_source(binding, bindings)}: {binding.name} {problem}')
@@ -247,6 +249,23 @@ def _kind(reference: reader.Reference) -> str:
     return component[0]
   is_ours = reference.selector.startswith('dv3.')
   return reference.selector if is_ours else ''
+
+
+def _misfit_of_head(value: Any, argument: str) -> str:
+  """Returns why a head cannot be built with what `Agent` gives it, or ''."""
+  if not isinstance(value, reader.Reference) or not _kind(value):
+    return ''
+  accepted = signatures.accepted(names.factory(value.selector))
+  takes_actions = accepted is None or 'action_spec' in accepted
+  if argument == 'actor' and not takes_actions:
+    return (
+        f'takes a head of actions, such as @head.actor, not {value!r}, which '
+        'has no argument action_spec')
+  if argument != 'actor' and 'action_spec' in names.required(value.selector):
+    return (
+        f'takes a head of features alone, not {value!r}, which needs '
+        'action_spec')
+  return ''
 
 
 def _misfit_of_groups(value: Any) -> str:
