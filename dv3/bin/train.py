@@ -68,6 +68,8 @@ def _train(train, logdir, configuration):
 def main(argv):
   """Trains with the configuration that the flags name."""
   del argv
+  if not _DRY_RUN.value:
+    app.stop_at_signals()
   logdir = FLAGS.logdir
   if not logdir and not _DRY_RUN.value:
     logdir = default_logdir(FLAGS.gin_file)

@@ -69,7 +69,7 @@ def compare(
       name = _name(key)
       allowed = _may_change(name, values) and not (
           name in _SCALED and _is_scaled(before))
-      result.append(Difference(name, *values, allowed))
+      result.append(Difference(name, values[0], values[1], allowed))
   return result
 
 
