@@ -4,12 +4,13 @@ With the variable DV3_JAX_PYTHON, the path of a Python that has JAX, the
 programs are run there too, without TensorFlow.
 """
 
+import ast
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -25,34 +26,14 @@ from dv3.training import policy as policy_lib
 from dv3.training import step
 
 JAX = os.environ.get('DV3_JAX_PYTHON')
-RUN = """
-    import io, sys
-    import jax
-    import numpy as np
-    from jax._src import xla_bridge
-    from jax._src.interpreters import mlir
-    from jax._src.lib import xla_client
-    from jaxlib import _jax
-    from jaxlib.mlir import ir
-    folder = sys.argv[1]
-    backend = xla_bridge.get_backend()
-    device = backend.local_devices()[0]
-    with mlir.make_ir_context():
-      module = ir.Module.parse(open(folder + '/program.stablehlo').read())
-      code = io.BytesIO()
-      module.operation.write_bytecode(code)
-    program = backend.compile_and_load(
-        code.getvalue(), _jax.DeviceList((device,)),
-        xla_client.CompileOptions())
-    inputs = np.load(folder + '/inputs.npz')
-    buffers = [
-        jax.device_put(inputs[f'arg_{i}'], device)
-        for i in range(len(inputs.files))]
-    results = program.execute_sharded(buffers)
-    results = results.disassemble_into_single_device_arrays()
-    np.savez(folder + '/jax.npz', **{
-        f'out_{i}': np.asarray(x[0]) for i, x in enumerate(results)})
-    """
+DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs/performance.md'
+
+
+def documented_program():
+  """Returns the text with which docs/performance.md runs a program."""
+  found, = re.findall(
+      r'^```python\n(.*?)^```', DOCUMENT.read_text(), re.M | re.S)
+  return found
 
 
 @pytest.fixture(name='agent', scope='module')
@@ -67,6 +48,15 @@ def make_update(agent, jit_compile=False):
       agent, distribution.make_strategy(), (('all', ('*',), small_agent.part(
           'optimizer', 'laprop', learning_rate=1e-2, warmup_updates=0)),),
       seed=3, jit_compile=jit_compile)
+
+
+def test_the_documented_program_needs_jax_alone():
+  tree = ast.parse(documented_program())
+  modules = {
+      name.partition('.')[0] for node in ast.walk(tree) for name in (
+          [x.name for x in node.names] if isinstance(node, ast.Import)
+          else [node.module] if isinstance(node, ast.ImportFrom) else [])}
+  assert modules - sys.stdlib_module_names == {'jax', 'jaxlib', 'numpy'}
 
 
 def check_saved(program, folder):
@@ -87,9 +77,9 @@ def check_saved(program, folder):
   assert (folder / 'program.stablehlo').read_text() == program.text
   if JAX:
     subprocess.run(
-        [JAX, '-c', textwrap.dedent(RUN), str(folder)], check=True,
+        [JAX, '-c', documented_program(), str(folder)], check=True,
         env={**os.environ, 'JAX_ENABLE_X64': '1', 'JAX_PLATFORMS': 'cpu'})
-    with np.load(folder / 'jax.npz') as found:
+    with np.load(folder / 'found.npz') as found:
       assert len(found.files) == len(program.results)
       for i, (name, value) in enumerate(program.results):
         assert found[f'out_{i}'].dtype == value.dtype
