@@ -28,11 +28,19 @@ CHECKS: dict[str, tuple[Callable, ...]] = {
         *_LAYERS, model_checks.steps_equal_sequences,
         model_checks.resets_forget, model_checks.replay_round_trip,
         model_checks.used_unbuilt_says_so),
-    'loss': (model_checks.loss_is_unreduced,),
-    'balancer': (model_checks.balancer_sums_to_a_scalar,),
+    'loss': (
+        model_checks.loss_is_unreduced, model_checks.loss_trains,
+        model_checks.loss_calls_repeat,
+        model_checks.loss_checkpoint_round_trip),
+    'balancer': (
+        model_checks.balancer_sums_to_a_scalar,
+        model_checks.balancer_trains_its_variables,
+        model_checks.balancer_calls_repeat),
     'normalizer': (
         model_checks.normalizer_tracks, two_replicas_stay_equal),
-    'optimizer': (model_checks.optimizer_descends,),
+    'optimizer': (
+        model_checks.optimizer_descends, model_checks.optimizer_steps_repeat,
+        model_checks.optimizer_checkpoint_round_trip),
     'sampler': (host_checks.sampler_draws_what_is_stored,),
     'env': (host_checks.env_keeps_gymnasiums_contract,),
     'collector': (host_checks.collector_hands_on_every_step,),

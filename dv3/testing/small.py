@@ -76,8 +76,12 @@ def features(lead=(BATCH, LENGTH), seed: int = 0):
       for name, size in FEATURES.items()}
 
 
-def agent():
-  """Returns a small built agent of the library's own parts."""
+def agent(losses=()):
+  """Returns a small built agent of the library's own parts.
+
+  Args:
+    losses: factories of its losses; the published ones by default.
+  """
   from dv3 import agent as agent_lib
   part = lambda kind, name, **kw: functools.partial(make, kind, name, kw)
   built = agent_lib.Agent(
@@ -85,7 +89,8 @@ def agent():
       encoder=part('encoder', 'dict'), core=part('core', 'rssm'),
       decoder=part('decoder', 'dict'), reward=part('head', 'twohot'),
       continuation=part('head', 'binary'), actor=part('head', 'actor'),
-      critic=part('head', 'twohot'), imagination_horizon=2)
+      critic=part('head', 'twohot'), losses=tuple(losses),
+      imagination_horizon=2)
   built.build()
   return built
 

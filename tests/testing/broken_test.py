@@ -6,12 +6,17 @@ import sys
 
 import pytest
 
+KEEPING = 'core:test.fine', 'loss:test.next', 'optimizer:test.keras'
+
 BROKEN = '''
 import tensorflow as tf
+import tf_keras as keras
 from dv3 import interfaces
 from dv3 import registry
+from dv3.balancers import fixed
 from dv3.cores import rssm
 from dv3.heads import twohot
+from dv3.losses import reward
 
 
 @registry.register('core', 'test.forgets_resets')
@@ -54,6 +59,97 @@ class OwnStatistics(tf.Module, interfaces.Normalizer):
     return tf.convert_to_tensor(self.mean), tf.constant(1.0)
 
 
+@registry.register('loss', 'test.stops')
+class Stops(reward.RewardLoss):
+  def __call__(self, context):
+    losses, metrics = super().__call__(context)
+    return tf.nest.map_structure(tf.stop_gradient, losses), metrics
+
+
+@registry.register('loss', 'test.idle_variable')
+class IdleVariable(reward.RewardLoss):
+  def build(self, parts):
+    self.idle = tf.Variable([1.0, 2.0])
+
+
+@registry.register('loss', 'test.late_variable')
+class LateVariable(reward.RewardLoss):
+  def __call__(self, context):
+    scale = tf.Variable(1.0)
+    losses, metrics = super().__call__(context)
+    return {k: scale * v for k, v in losses.items()}, metrics
+
+
+@registry.register('loss', 'test.noise')
+class Noise(reward.RewardLoss):
+  def __call__(self, context):
+    losses, metrics = super().__call__(context)
+    noise = tf.random.normal([])
+    return {k: noise + v for k, v in losses.items()}, metrics
+
+
+@registry.register('loss', 'test.too_long')
+class TooLong(reward.RewardLoss):
+  def __call__(self, context):
+    losses, metrics = super().__call__(context)
+    return {k: tf.concat([v, v], 1) for k, v in losses.items()}, metrics
+
+
+class Hidden:
+  pass
+
+
+@registry.register('loss', 'test.not_saved')
+class NotSaved(reward.RewardLoss):
+  def build(self, parts):
+    self._hidden = Hidden()
+    self._hidden.count = tf.Variable(0.0, trainable=False)
+
+  @property
+  def variables(self):
+    return (self._hidden.count,)
+
+
+@registry.register('balancer', 'test.late_variable')
+class LateBalancer(fixed.FixedBalancer):
+  def __call__(self, means):
+    total, metrics = super().__call__(means)
+    return total * tf.Variable(1.0), metrics
+
+
+@registry.register('balancer', 'test.idle_variable')
+class IdleBalancer(fixed.FixedBalancer):
+  def build(self, names):
+    self.idle = tf.Variable(1.0)
+
+
+class Counting(keras.optimizers.SGD):
+  count = 0
+
+  def apply_gradients(self, pairs, **kwargs):
+    self.count += 1
+    return super().apply_gradients(
+        [(g / self.count, v) for g, v in pairs], **kwargs)
+
+
+@registry.register('optimizer', 'test.counting')
+def counting(learning_rate=0.1):
+  return Counting(learning_rate)
+
+
+@registry.register('optimizer', 'test.keras')
+def plain(learning_rate=0.1):
+  return keras.optimizers.Adam(learning_rate)
+
+
+@registry.register('loss', 'test.next')
+class Next(reward.RewardLoss):
+  def __call__(self, context):
+    features = {k: v[:, :-1] for k, v in context.features.items()}
+    dist = context.parts['reward'](features)
+    return {'reward': -dist.log_prob(context.reward[:, 1:])}, {}
+
+
 @registry.register('core', 'test.fine')
 class Fine(rssm.RSSM):
   pass
@@ -67,7 +163,11 @@ def make_run(tmp_path_factory):
   components = (
       'core:test.forgets_resets', 'core:test.two_ways',
       'head:test.idle_weight', 'head:test.late_weight',
-      'normalizer:test.own_statistics', 'core:test.fine')
+      'normalizer:test.own_statistics', 'loss:test.stops',
+      'loss:test.idle_variable', 'loss:test.late_variable', 'loss:test.noise',
+      'loss:test.too_long', 'loss:test.not_saved',
+      'balancer:test.late_variable', 'balancer:test.idle_variable',
+      'optimizer:test.counting', *KEEPING)
   result = subprocess.run(
       [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
        f'--dv3-plugin={folder / "broken.py"}', '-W', 'ignore',
@@ -82,13 +182,24 @@ def make_run(tmp_path_factory):
     ('core:test.two_ways', 'steps_equal_sequences'),
     ('head:test.idle_weight', 'gradients_reach_every_variable'),
     ('head:test.late_weight', 'compiled_equals_eager'),
-    ('normalizer:test.own_statistics', 'two_replicas_stay_equal')])
+    ('normalizer:test.own_statistics', 'two_replicas_stay_equal'),
+    ('loss:test.stops', 'loss_trains'),
+    ('loss:test.idle_variable', 'loss_trains'),
+    ('loss:test.late_variable', 'loss_calls_repeat'),
+    ('loss:test.noise', 'loss_calls_repeat'),
+    ('loss:test.too_long', 'loss_is_unreduced'),
+    ('loss:test.not_saved', 'loss_checkpoint_round_trip'),
+    ('balancer:test.late_variable', 'balancer_calls_repeat'),
+    ('balancer:test.idle_variable', 'balancer_trains_its_variables'),
+    ('optimizer:test.counting', 'optimizer_steps_repeat'),
+    ('optimizer:test.counting', 'optimizer_checkpoint_round_trip')])
 def test_broken_components_are_caught(run, component, check):
   assert f'{component}-{check}] - ' in run, run[-3000:]
 
 
-def test_a_component_that_keeps_the_contract_passes(run):
-  assert 'core:test.fine' not in run, run[-3000:]
+@pytest.mark.parametrize('component', KEEPING)
+def test_a_component_that_keeps_the_contract_passes(run, component):
+  assert component not in run, run[-3000:]
   assert 'passed' in run
 
 
