@@ -15,17 +15,25 @@ from dv3.loggers import values
 class Videos(interfaces.Logger):
   """Writes videos to `videos/<name>-<env steps, 12 digits>.gif`.
 
-  Slashes in names become dots. A file appears whole or not at all.
+  Slashes in names become dots. A file appears whole or not at all. The folder
+  is there from the start, in runs without images too.
 
   Args:
     logdir: the run's folder.
     frames_per_second: shown speed.
+
+  Raises:
+    UserError: if the folder or a file cannot be written.
   """
 
   def __init__(
       self, *, logdir: str | os.PathLike, frames_per_second: float = 10.0):
     self._folder = pathlib.Path(logdir) / 'videos'
     self._frames_per_second = frames_per_second
+    try:
+      self._folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise files.write_error(self._folder, error) from error
 
   def write(self, step, metrics):
     for name, video in values.split(metrics).videos.items():

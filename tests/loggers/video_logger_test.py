@@ -75,9 +75,21 @@ def test_floats_are_scaled_and_clipped():
       values.to_uint8(floats), [0, 128, 255, 255, 0, 0])
 
 
+def test_the_folder_is_there_from_the_start(tmp_path):
+  for _ in range(2):  # As a run that goes on.
+    video.Videos(logdir=tmp_path / 'run').write(1, {'loss': 1.0})
+  assert (tmp_path / 'run' / 'videos').is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
+  (tmp_path / 'videos').write_text('')
+  with pytest.raises(errors.UserError, match='cannot write .*videos.*mend'):
+    video.Videos(logdir=tmp_path)
+
+
 def test_truncate_removes_later_videos(tmp_path):
   logger = video.Videos(logdir=tmp_path)
-  logger.truncate(0)  # Before the folder exists.
+  logger.truncate(0)  # Before there is a video.
   for step in (10, 20, 30):
     logger.write(step, {'v': _random(2, 4, 4, 1)})
   logger.truncate(20)
