@@ -143,18 +143,20 @@ class Agent(tf.Module):
     self.core = make(
         pick(core, 'core', 'rssm'), token_size=self.encoder.token_size,
         action_size=self.codec.size)
-    features = {'feature_spec': dict(self.core.feature_spec)}
+    features = dict(self.core.feature_spec)
     self.decoder = make(
-        pick(decoder, 'decoder', 'dict'), obs_spec=obs_spec, **features)
+        pick(decoder, 'decoder', 'dict'), obs_spec=obs_spec,
+        feature_spec=features)
     self.reward = make(
-        pick(reward, 'head', 'twohot', layers=1), **features)
+        pick(reward, 'head', 'twohot', layers=1), feature_spec=features)
     self.continuation = make(
-        pick(continuation, 'head', 'binary'), **features)
+        pick(continuation, 'head', 'binary'), feature_spec=features)
     self.actor = make(
-        pick(actor, 'head', 'actor'), action_spec=action_spec, **features)
+        pick(actor, 'head', 'actor'), action_spec=action_spec,
+        feature_spec=features)
     critic = pick(critic, 'head', 'twohot')
-    self.critic = make(critic, **features)
-    self.slow_critic = make(critic, **features)
+    self.critic = make(critic, feature_spec=features)
+    self.slow_critic = make(critic, feature_spec=features)
     self.slow_copy = slow.SlowCopy(
         self.critic, self.slow_critic, rate=slow_rate, every=slow_every)
     self.losses = [

@@ -9,6 +9,9 @@ tfd = tfp.distributions
 class Distribution(tfd.Distribution):
   """A TFP distribution over one parameter tensor, computed in float32.
 
+  Copies and slices of the batch are made of what subclasses give to `_remember`
+  at the end of their constructors.
+
   Args:
     parameter: tensor [*batch, *rest] that gives the batch shape.
     rest: how many trailing axes are not batch axes.
@@ -17,6 +20,7 @@ class Distribution(tfd.Distribution):
   """
 
   def __init__(self, parameter, rest: int, event, name: str):
+    self._rest = rest
     self._lead = parameter.shape[:parameter.shape.rank - rest]
     self._lead_tensor = lambda: tf.shape(parameter)[
         :parameter.shape.rank - rest]
@@ -24,6 +28,25 @@ class Distribution(tfd.Distribution):
     super().__init__(
         dtype=tf.float32, reparameterization_type=tfd.NOT_REPARAMETERIZED,
         validate_args=False, allow_nan_stats=True, parameters={}, name=name)
+
+  def _remember(self, *tensors: str, **arguments) -> None:
+    """Keeps the constructor's arguments; the last call is the class's own.
+
+    Args:
+      *tensors: names of those that are [*batch, *rest].
+      **arguments: all of them.
+    """
+    self._tensors = tensors
+    self._parameters = self._no_dependency(arguments)
+
+  def __getitem__(self, slices):
+    """Slices the batch axes, as TFP's own distributions do."""
+    slices = slices if isinstance(slices, tuple) else (slices,)
+    if not any(x is Ellipsis for x in slices):
+      slices = (*slices, Ellipsis)
+    slices = (*slices, *[slice(None)] * self._rest)
+    return self.copy(**{
+        name: self.parameters[name][slices] for name in self._tensors})
 
   def _batch_shape(self):
     return self._lead

@@ -3,6 +3,7 @@
 import math
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from dv3.distributions import base
 from dv3.nets import fusion
@@ -36,6 +37,9 @@ class SquaredError(base.Distribution):
     super().__init__(
         self.loc, event_rank, self.loc.shape[rank - event_rank:],
         'SquaredError')
+    self._remember(
+        'mean', mean=mean, event_rank=event_rank, symlog=symlog,
+        tolerance=tolerance)
 
   def _log_prob(self, value):
     return fusion.fused(self._log_likelihood, self.loc, value)
@@ -56,6 +60,11 @@ class SquaredError(base.Distribution):
   def _mode(self):
     return self.loc
 
+  def _entropy(self):
+    raise NotImplementedError(
+        f'{self.name} is a squared error, no density whose integral is 1, and '
+        'has no entropy; UnitNormal has one')
+
   def prediction(self):
     """Returns the mean in the units of the data (symexp where symlog)."""
     return symlog_lib.symexp(self.loc) if self.symlog else self.loc
@@ -71,6 +80,7 @@ class Image(SquaredError):
 
   def __init__(self, mean, event_rank: int = 3):
     super().__init__(mean, event_rank)
+    self._remember('mean', mean=mean, event_rank=event_rank)
 
   def _log_likelihood(self, mean, value):
     return super()._log_likelihood(mean, tf.cast(value, tf.float32) / 255.0)
@@ -80,6 +90,7 @@ class UnitNormal(base.Distribution):
   """A normal with standard deviation 1, with its constants.
 
     log_prob(x) = sum(-(mean - x)^2 / 2 - ln(2 pi) / 2)
+    entropy = n ln(2 pi e) / 2 for n numbers,   KL = sum((mean - mean')^2 / 2)
 
   Args:
     mean: [*batch, *event].
@@ -95,6 +106,7 @@ class UnitNormal(base.Distribution):
     super().__init__(
         self.loc, event_rank, self.loc.shape[rank - event_rank:],
         'UnitNormal')
+    self._remember('mean', mean=mean, event_rank=event_rank)
 
   def _log_prob(self, value):
     return fusion.fused(self._log_likelihood, self.loc, value)
@@ -110,6 +122,10 @@ class UnitNormal(base.Distribution):
 
   def _mode(self):
     return self.loc
+
+  def _entropy(self):
+    each = tf.fill(tf.shape(self.loc), 0.5 * math.log(2 * math.pi * math.e))
+    return tf.reduce_sum(each, self._axes)
 
   def prediction(self):
     """Returns the mean, which is in the units of the data."""
@@ -165,6 +181,9 @@ class TruncatedNormal(base.Distribution):
     self._below = _normal_cdf(self._low)
     self._mass = _normal_cdf(self._high) - self._below
     super().__init__(self.loc, 1, self.loc.shape[-1:], 'TruncatedNormal')
+    self._remember(
+        'raw_mean', 'raw_stddev', raw_mean=raw_mean, raw_stddev=raw_stddev,
+        min_stddev=min_stddev)
 
   def _log_prob(self, value):
     deviation = (value - self.loc) / self.scale
@@ -175,16 +194,28 @@ class TruncatedNormal(base.Distribution):
     return tf.reduce_sum(tf.where(inside, log_prob, -math.inf), -1)
 
   def _entropy(self):
+    return tf.reduce_sum(
+        tf.math.log(math.sqrt(2 * math.pi * math.e) * self.scale * self._mass)
+        + self._edges() / 2.0, -1)
+
+  def _mean(self):
+    return self.loc + self.scale * self._shift()
+
+  def _variance(self):
+    return tf.square(self.scale) * (
+        1.0 + self._edges() - tf.square(self._shift()))
+
+  def _shift(self):
+    """Returns how many scales the mean is off `loc`, [*batch, A]."""
+    drop = _normal_density(self._low) - _normal_density(self._high)
+    return drop / self._mass
+
+  def _edges(self):
+    """Returns (a phi(a) - b phi(b)) / Z, [*batch, A]."""
     edges = (
         self._low * _normal_density(self._low)
         - self._high * _normal_density(self._high))
-    return tf.reduce_sum(
-        tf.math.log(math.sqrt(2 * math.pi * math.e) * self.scale * self._mass)
-        + edges / (2.0 * self._mass), -1)
-
-  def _mean(self):
-    drop = _normal_density(self._low) - _normal_density(self._high)
-    return self.loc + self.scale * drop / self._mass
+    return edges / self._mass
 
   def _mode(self):
     return self.loc
@@ -222,6 +253,9 @@ class BoundedNormal(base.Distribution):
     self.scale = spread * tf.sigmoid(
         tf.cast(raw_stddev, tf.float32) + 2.0) + min_stddev
     super().__init__(self.loc, 1, self.loc.shape[-1:], 'BoundedNormal')
+    self._remember(
+        'raw_mean', 'raw_stddev', raw_mean=raw_mean, raw_stddev=raw_stddev,
+        min_stddev=min_stddev, max_stddev=max_stddev)
 
   def _log_prob(self, value):
     deviation = (value - self.loc) / self.scale
@@ -257,6 +291,7 @@ class Binary(base.Distribution):
   def __init__(self, logit):
     self.logit = tf.cast(logit, tf.float32)
     super().__init__(self.logit, 0, [], 'Binary')
+    self._remember('logit', logit=logit)
 
   def _log_prob(self, value):
     value = tf.cast(value, tf.float32)
@@ -288,3 +323,44 @@ def _normal_cdf(x):
 
 def _normal_density(x):
   return tf.exp(-0.5 * tf.square(x)) / math.sqrt(2 * math.pi)
+
+
+@tfp.distributions.RegisterKL(UnitNormal, UnitNormal)
+def _kl_unit(p, q, name=None):
+  """KL(p || q) = sum((mean_p - mean_q)^2 / 2), [*batch]."""
+  del name
+  return 0.5 * tf.reduce_sum(tf.square(p.loc - q.loc), p._axes)
+
+
+@tfp.distributions.RegisterKL(BoundedNormal, BoundedNormal)
+def _kl_bounded(p, q, name=None):
+  """KL(p || q) of normals (m, s), summed over the numbers, [*batch].
+
+    sum(ln(s_q / s_p) + (s_p^2 + (m_p - m_q)^2) / (2 s_q^2) - 1/2)
+  """
+  del name
+  square = tf.square(p.scale) + tf.square(p.loc - q.loc)
+  return tf.reduce_sum(
+      tf.math.log(q.scale / p.scale)
+      + square / (2.0 * tf.square(q.scale)) - 0.5, -1)
+
+
+@tfp.distributions.RegisterKL(TruncatedNormal, TruncatedNormal)
+def _kl_truncated(p, q, name=None):
+  """KL(p || q) = -entropy_p - E_p[ln q], which is quadratic in x, [*batch]."""
+  del name
+  square = p.variance() + tf.square(p.mean() - q.loc)
+  expected = tf.reduce_sum(
+      -square / (2.0 * tf.square(q.scale)) - 0.5 * math.log(2 * math.pi)
+      - tf.math.log(q.scale * q._mass), -1)
+  return -p.entropy() - expected
+
+
+@tfp.distributions.RegisterKL(Binary, Binary)
+def _kl_binary(p, q, name=None):
+  """KL(p || q) = p ln(p / q) + (1 - p) ln((1 - p) / (1 - q)), [*batch]."""
+  del name
+  log = tf.math.log_sigmoid
+  return (
+      tf.sigmoid(p.logit) * (log(p.logit) - log(q.logit))
+      + tf.sigmoid(-p.logit) * (log(-p.logit) - log(-q.logit)))

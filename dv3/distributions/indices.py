@@ -1,6 +1,7 @@
 """Categoricals over class indices, for reconstructed discrete entries."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from dv3.distributions import base
 from dv3.nets import linear
@@ -23,6 +24,7 @@ class Indices(base.Distribution):
         tf.nn.log_softmax(x) for x in tf.split(logits, list(classes), -1)]
     self._shape = tuple(shape)
     super().__init__(logits, 1, shape, 'Indices')
+    self._remember('logits', logits=logits, shape=shape, classes=classes)
 
   def _log_prob(self, value):
     lead = linear.dynamic_shape(value)[
@@ -37,6 +39,19 @@ class Indices(base.Distribution):
     lead = linear.dynamic_shape(index)[:-1]
     return tf.reshape(tf.cast(index, tf.float32), [*lead, *self._shape])
 
+  def _entropy(self):
+    return -tf.add_n([
+        tf.reduce_sum(tf.exp(x) * x, -1) for x in self.log_probs])
+
   def prediction(self):
     """Returns the likeliest indices as float32."""
     return self.mode()
+
+
+@tfp.distributions.RegisterKL(Indices, Indices)
+def _kl_indices(p, q, name=None):
+  """KL(p || q) = sum over elements and classes of p (ln p - ln q), [*batch]."""
+  del name
+  return tf.add_n([
+      tf.reduce_sum(tf.exp(x) * (x - y), -1)
+      for x, y in zip(p.log_probs, q.log_probs, strict=True)])

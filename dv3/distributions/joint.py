@@ -1,6 +1,7 @@
 """Products of distributions over pieces of one flat vector."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from dv3.distributions import base
 
@@ -9,7 +10,8 @@ class Concatenated(base.Distribution):
   """Independent distributions over consecutive pieces of a flat event [A].
 
   Each piece is a distribution whose event is flattened; this is how an actor
-  describes actions of several kinds at once.
+  describes actions of several kinds at once. Entropies are sums over the
+  pieces, and so are KLs, of products that are cut alike.
 
   Args:
     pieces: distributions with equal batch shapes and static event shapes.
@@ -24,6 +26,10 @@ class Concatenated(base.Distribution):
     super().__init__(
         parameter, parameter.shape.rank - rank, [sum(self.sizes)],
         'Concatenated')
+    self._remember(pieces=self.pieces)
+
+  def __getitem__(self, slices):
+    return Concatenated([piece[slices] for piece in self.pieces])
 
   def _split(self, value):
     """Cuts value [..., A] into events of the pieces."""
@@ -69,3 +75,14 @@ class Concatenated(base.Distribution):
     return self._join([
         piece.straight_through(part) if hasattr(piece, 'straight_through')
         else part for piece, part in self._split(sample)])
+
+
+@tfp.distributions.RegisterKL(Concatenated, Concatenated)
+def _kl_concatenated(p, q, name=None):
+  """KL(p || q) = sum of the KLs of the pieces, [*batch]."""
+  del name
+  if p.sizes != q.sizes:
+    raise ValueError(f'pieces of {p.sizes} numbers and of {q.sizes} have no KL')
+  return tf.add_n([
+      tfp.distributions.kl_divergence(a, b)
+      for a, b in zip(p.pieces, q.pieces, strict=True)])

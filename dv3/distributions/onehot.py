@@ -31,6 +31,7 @@ class OneHot(base.Distribution):
       self.log_probs = tf.nn.log_softmax(logits)
       self.probs = tf.exp(self.log_probs)
     super().__init__(logits, 2, logits.shape[-2:], 'OneHot')
+    self._remember('logits', logits=logits, unimix=unimix)
 
   def _log_prob(self, value):
     return tf.reduce_sum(self.log_probs * tf.cast(value, tf.float32), [-2, -1])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from dv3.distributions import base
 from dv3.nets import symlog as symlog_lib
@@ -28,7 +29,7 @@ class TwoHot(base.Distribution):
   A target between two bins is encoded as weights on the two, a target outside
   as the end bin. `log_prob(target)` is the cross-entropy's negative,
   `mean` is sum(softmax(logits) * bins), summed symmetrically so that equal
-  probabilities give exactly 0.
+  probabilities give exactly 0. Entropy and KL are those of the bins, in nats.
 
   Args:
     logits: [*batch, M]; computed in float32.
@@ -48,6 +49,7 @@ class TwoHot(base.Distribution):
     self._exponentials = tf.exp(self.logits - self._largest[..., None])
     self._total = tf.reduce_sum(self._exponentials, -1)
     super().__init__(self.logits, 1, [], 'TwoHot')
+    self._remember('logits', logits=logits, bins=bins)
 
   def encode(self, target):
     """Returns the two-hot weights [..., M] of a target [...]."""
@@ -74,6 +76,10 @@ class TwoHot(base.Distribution):
 
   def _mode(self):
     return self._mean()
+
+  def _entropy(self):
+    log_probs = tf.nn.log_softmax(self.logits)
+    return -tf.reduce_sum(tf.exp(log_probs) * log_probs, -1)
 
   def _neighbours(self, target):
     """Returns bin indices and weights of a target: low, high, each [...]."""
@@ -153,9 +159,20 @@ class SymlogTwoHot(TwoHot):
     bins = np.linspace(-20.0, 20.0, logits.shape[-1], dtype=np.float32)
     # Exactly antisymmetric, which rounding in linspace is not.
     super().__init__(logits, (bins - bins[::-1]) / 2)
+    self._remember('logits', logits=logits)
 
   def _log_prob(self, value):
     return super()._log_prob(symlog_lib.symlog(tf.cast(value, tf.float32)))
 
   def _mean(self):
     return symlog_lib.symexp(super()._mean())
+
+
+@tfp.distributions.RegisterKL(TwoHot, TwoHot)
+def _kl_twohot(p, q, name=None):
+  """KL(p || q) = sum over bins of p (ln p - ln q), [*batch]."""
+  del name
+  if type(p) is not type(q) or not np.array_equal(p.bins, q.bins):
+    raise ValueError(f'{p.name} and {q.name} of other bins have no KL')
+  log_p, log_q = tf.nn.log_softmax(p.logits), tf.nn.log_softmax(q.logits)
+  return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), -1)

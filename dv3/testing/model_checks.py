@@ -256,7 +256,7 @@ def used_unbuilt_says_so(kind, name, kwargs):
   builds others when they are first called.
   """
   suited = {'encoder': _encoder, 'decoder': _decoder}.get(kind)
-  specs = suited(name, kwargs)[1] if suited else None
+  specs = suited(name, kwargs)[1] if suited else {}
   part = small.make(
       kind, name, kwargs, feature_spec=small.FEATURES, obs_spec=specs,
       action_spec=small.ACTION)
