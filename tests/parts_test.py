@@ -130,7 +130,6 @@ class Bare(keras.layers.Layer):
         [tf.cast(values[key], tf.float32) for key in sorted(values)], -1))
 
 
-@registry.register('encoder', 'test.bare')
 class BareEncoder(Bare, interfaces.Encoder):
   token_size = 6
 
@@ -146,7 +145,6 @@ class BareEncoder(Bare, interfaces.Encoder):
     return self.joined({key: obs[key] for key in self.numbers})
 
 
-@registry.register('decoder', 'test.pictures')
 class BareDecoder(Bare, interfaces.Decoder):
   def __init__(self, *, obs_spec, feature_spec):
     (self.key, spec), = obs_spec.items()
@@ -166,7 +164,6 @@ class BareDecoder(Bare, interfaces.Decoder):
         tf.reshape(mean, [*mean.shape[:-1], *self.shape]))}
 
 
-@registry.register('head', 'test.bare')
 class BareHead(Bare, interfaces.Head):
   def __init__(self, *, feature_spec):
     super().__init__(1)
@@ -180,7 +177,6 @@ class BareHead(Bare, interfaces.Head):
     return distributions.UnitNormal(self.joined(values)[..., 0], 0)
 
 
-@registry.register('core', 'test.bare')
 class BareCore(base.RecurrentCore, interfaces.Core):
   """A core with three features, without `dtype` and without `starts`."""
 
@@ -242,9 +238,19 @@ class BareCore(base.RecurrentCore, interfaces.Core):
     return dict(entry)
 
 
-BARE = [
-    ('encoder', 'test.bare'), ('decoder', 'test.pictures'),
-    ('head', 'test.bare'), ('core', 'test.bare')]
+BARE = {
+    ('encoder', 'test.bare'): BareEncoder,
+    ('decoder', 'test.pictures'): BareDecoder, ('head', 'test.bare'): BareHead,
+    ('core', 'test.bare'): BareCore}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def registered():
+  for (kind, name), cls in BARE.items():
+    registry.register(kind, name)(cls)
+  yield
+  for key in BARE:  # Other tests look at all that is registered.
+    del registry._components[key]
 
 
 @pytest.mark.parametrize('kind, name, check', [
@@ -268,13 +274,13 @@ def agent(compute_dtype='float32', **choices):
 
 
 BARE_CHOICES = [
-    {'encoder': registry.get('encoder', 'test.bare')},
-    {'core': registry.get('core', 'test.bare')},
-    {'reward': functools.partial(registry.get('head', 'test.bare'))},
+    {'encoder': BareEncoder},
+    {'core': BareCore},
+    {'reward': functools.partial(BareHead)},
     {'decoder': functools.partial(
         registry.get('decoder', 'dict'), vector=functools.partial(
             small.make, 'decoder', 'mlp'),
-        image=registry.get('decoder', 'test.pictures'))}]
+        image=BareDecoder)}]
 
 
 @pytest.mark.parametrize('choice', BARE_CHOICES)
@@ -343,7 +349,7 @@ class Pictures(keras.layers.Layer, interfaces.Decoder):
 
 
 def test_open_loop_videos_of_a_plain_distribution():
-  built = agent(decoder=Pictures, core=registry.get('core', 'test.bare'))
+  built = agent(decoder=Pictures, core=BareCore)
   built.build()
   batch = {key: value.numpy() for key, value in small.batch().items()}
   video, = open_loop.OpenLoop(built, seed=0)(batch).values()
