@@ -65,27 +65,6 @@ def make(observations: str | None = None, actions: str | None = None):
   return Workload(settings, obs_spec, action_spec)
 
 
-def check_whole(config) -> None:
-  """Checks that a configuration is one that can be trained.
-
-  Args:
-    config: a `config.Config`, perhaps of single bindings alone.
-
-  Raises:
-    UserError: naming what `train` has neither a value nor a default for.
-  """
-  missing = [
-      f'train.{name}' for name, parameter in inspect.signature(
-          trainer.train).parameters.items()
-      if parameter.default is inspect.Parameter.empty
-      and not names.is_given('dv3.train', name)
-      and config.value('dv3.train', name) is None]
-  if missing:
-    raise errors.UserError(
-        f'the configuration says nothing of {", ".join(missing)}; begin with '
-        '--gin_file=preset/quickstart.gin, or the --logdir of a run')
-
-
 def collector(config) -> tuple[str, int]:
   """Returns the chosen collector, and how many environments it steps.
 

@@ -110,18 +110,14 @@ def _print(result) -> None:
 def _parse():
   """Gives the configuration of the flags to gin, and returns it."""
   from dv3 import config
-  from dv3.benchmarking import workload
   params = list(FLAGS.gin_param)
   if FLAGS.seed is not None:
     params.append(f'train.seed = {FLAGS.seed}')
   if _DTYPE.value:
     params.append(f"Agent.compute_dtype = '{_DTYPE.value}'")
   if FLAGS.logdir and not FLAGS.gin_file:
-    parsed = config.load(FLAGS.logdir, params, FLAGS.plugin)
-  else:
-    parsed = config.parse(FLAGS.gin_file, params, FLAGS.plugin)
-  workload.check_whole(parsed)
-  return parsed
+    return config.load(FLAGS.logdir, params, FLAGS.plugin)
+  return config.parse(FLAGS.gin_file, params, FLAGS.plugin)
 
 
 def _workload(observations: str | None):

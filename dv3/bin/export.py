@@ -42,7 +42,6 @@ _JSON = flags.DEFINE_bool('json', False, 'Print one JSON line.')
 def _configure():
   """Gives the configuration of the flags to gin."""
   from dv3 import config
-  from dv3.benchmarking import workload
   params = list(FLAGS.gin_param)
   if FLAGS.seed is not None:
     params.append(f'train.seed = {FLAGS.seed}')
@@ -53,10 +52,9 @@ def _configure():
       raise errors.UserError(
           'give --logdir (a run, with its weights) or --gin_file (a '
           'configuration, with fresh weights), not both')
-    parsed = config.load(FLAGS.logdir, params, FLAGS.plugin)
+    config.load(FLAGS.logdir, params, FLAGS.plugin)
   else:
-    parsed = config.parse(FLAGS.gin_file, params, FLAGS.plugin)
-  workload.check_whole(parsed)
+    config.parse(FLAGS.gin_file, params, FLAGS.plugin)
 
 
 def _restore(update) -> None:
