@@ -15,13 +15,13 @@ from dv3.testing import small
 CLOSE: dict[str, Any] = {'rtol': 1e-4, 'atol': 1e-5}
 
 
-_SPECS = ({**small.VECTOR, **small.IMAGE}, small.VECTOR, small.IMAGE)
+_BOTH = {**small.VECTOR, **small.IMAGE}
 
 
-def _suited(kind, make, use):
+def _suited(kind, candidates, make, use):
   """Returns (built part, specs) of the first specs that a part takes."""
   problems = []
-  for specs in _SPECS:
+  for specs in candidates:
     try:
       part = make(specs)
       part.build()
@@ -37,7 +37,8 @@ def _suited(kind, make, use):
 def _encoder(name, kwargs, dtype='float32'):
   """Returns (built encoder, specs that it takes)."""
   return _suited(
-      'encoder', lambda specs: small.make(
+      'encoder', (_BOTH, small.VECTOR, small.IMAGE),
+      lambda specs: small.make(
           'encoder', name, kwargs, obs_spec=specs, dtype=dtype),
       lambda part, specs: part(small.observations(specs)))
 
@@ -48,8 +49,10 @@ def _decoder(name, kwargs, dtype='float32'):
     obs = small.observations(specs)
     for key, dist in part(small.features()).items():
       dist.log_prob(obs[key])
+  # Images last: decoders of numbers take pixels too, and err by hundreds.
   return _suited(
-      'decoder', lambda specs: small.make(
+      'decoder', (small.VECTOR, small.IMAGE, _BOTH),
+      lambda specs: small.make(
           'decoder', name, kwargs, obs_spec=specs,
           feature_spec=small.FEATURES, dtype=dtype), use)
 
