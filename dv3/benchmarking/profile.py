@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dv3 import distributions
 from dv3.benchmarking import workload as workload_lib
+from dv3.cores import base
 from dv3.nets import fusion
 from dv3.nets import xla
 from dv3.training import distribution
@@ -110,7 +111,7 @@ def _calls(workload):
       'encoder': outside(lambda b: _sum(agent.encoder(_obs(agent, b))), parts),
       'observe': outside(
           lambda b: _sum(scan(b, agent.encode(b)).latents), parts),
-      'imagination': stage(dream, agent.core.starts(context.latents)),
+      'imagination': stage(dream, base.starts(agent.core, context.latents)),
       'heads': stage(heads, {
           name: tf.repeat(
               tf.reshape(x, [-1, 1, x.shape[-1]]), horizon + 1, 1)
