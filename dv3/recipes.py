@@ -25,7 +25,8 @@ def function(kind: str, name: str, factory: Callable) -> Callable:
       raise errors.UserError(
           f'{kind}.{name} needs {", ".join(missing)}; bind it, for example '
           f"--gin_param='{kind}.{name}.{missing[0]} = ...'")
-    return types.Recipe(kind, name, kwargs, _plugins_for(factory))
+    first, last_resort = _plugins_for(factory)
+    return types.Recipe(kind, name, kwargs, first, last_resort)
 
   # Not functools.wraps: gin would look through `__wrapped__`, at the class.
   for attribute in ('__module__', '__name__', '__qualname__', '__doc__'):
@@ -34,12 +35,15 @@ def function(kind: str, name: str, factory: Callable) -> Callable:
   return recipe
 
 
-def _plugins_for(factory: Callable) -> tuple[str, ...]:
-  """Returns what a worker must load before it can build a component."""
+def _plugins_for(
+    factory: Callable) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Returns what a worker must load to build a component, and may have to."""
   result = plugins.loaded()
   module = factory.__module__
   root = module.partition('.')[0]
-  known = root in ('dv3', '__main__', '__mp_main__') or module in result
+  if root == 'dv3':
+    return (), result
+  known = root in ('__main__', '__mp_main__') or module in result
   if known or module.startswith(plugins.FILE_PREFIX):
-    return result
-  return (*result, module)
+    return result, ()
+  return (*result, module), ()

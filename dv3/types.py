@@ -89,12 +89,16 @@ class Recipe(NamedTuple):
     name: the registered name, for example 'gymnasium'.
     kwargs: resolved keyword arguments, plain picklable values.
     plugins: the plugins (module names or file paths) to load first.
+    last_resort: plugins to load if it cannot be built without them: one of them
+      may register the gymnasium id that a part of the library is asked for.
+      They are not loaded otherwise, since most bring TensorFlow.
   """
 
   kind: str
   name: str
   kwargs: dict[str, Any]
   plugins: tuple[str, ...] = ()
+  last_resort: tuple[str, ...] = ()
 
   def build(self, **extra: Any) -> Any:
     """Builds the component in this process.
@@ -105,10 +109,19 @@ class Recipe(NamedTuple):
     Returns:
       Whatever the component's factory returns.
     """
-    from dv3 import registry  # Late: the registry imports this module.
+    from dv3 import errors  # Late: the registry imports this module.
+    from dv3 import registry
 
     registry.load_plugins(self.plugins)
-    return registry.get(self.kind, self.name)(**{**self.kwargs, **extra})
+    make = lambda: registry.get(self.kind, self.name)(
+        **{**self.kwargs, **extra})
+    try:
+      return make()
+    except errors.UserError:
+      if not self.last_resort:
+        raise
+    registry.load_plugins(self.last_resort)
+    return make()
 
 
 class Scale(NamedTuple):

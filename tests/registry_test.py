@@ -10,6 +10,7 @@ import textwrap
 import warnings
 
 import gin
+import gymnasium
 import pytest
 
 import dv3
@@ -316,6 +317,34 @@ def test_recipe_names_the_plugins_that_a_worker_needs(tmp_path, monkeypatch):
       [sys.executable, '-c', source, pickle.dumps(recipe).hex()], text=True,
       cwd=ROOT.parent, capture_output=True)
   assert done.stdout == "('file', 5)\nFalse\n", done.stderr
+
+
+@pytest.mark.parametrize('id, loaded', [
+    ('CartPole-v1', False), ('acme/Poles-v0', True)])
+def test_plugins_reach_the_librarys_environments_only_if_they_must(
+    tmp_path, id, loaded):
+  # Most plugins import TensorFlow, which workers must not without need.
+  path = tmp_path / 'acme_poles.py'
+  path.write_text("""
+import colorsys  # Stands for TensorFlow.
+
+import gymnasium
+
+gymnasium.register(
+    'acme/Poles-v0', 'gymnasium.envs.classic_control:CartPoleEnv')
+""")
+  registry.load_plugins([str(path)])
+  del gymnasium.registry['acme/Poles-v0']  # Of this process.
+  registry.get('env', 'gymnasium')
+  gin.parse_config(f"env.gymnasium.id = '{id}'")
+  recipe = gin.get_configurable('env.gymnasium')()
+  source = (
+      'import pickle, sys; recipe = pickle.loads(bytes.fromhex(sys.argv[1])); '
+      "print(recipe.build().spec.id, 'colorsys' in sys.modules)")
+  done = subprocess.run(
+      [sys.executable, '-c', source, pickle.dumps(recipe).hex()], text=True,
+      cwd=ROOT.parent, capture_output=True)
+  assert done.stdout == f'{id} {loaded}\n', done.stderr
 
 
 def test_entry_points_are_listed_without_import(tmp_path, monkeypatch):

@@ -72,8 +72,8 @@ class Feed:
       raise errors.UserError(
           f'the checkpoint is of batches of {size} sequences, and now they '
           f'have {self._batch_size}: under train.scaling the number of '
-          'replicas is part of the configuration; start with as many as before, '
-          'or choose another --logdir')
+          'replicas is part of the configuration; start with as many as '
+          'before, or choose another --logdir')
     self._pending = state['pending'] or None
 
 
