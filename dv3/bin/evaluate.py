@@ -17,19 +17,24 @@ _LIKELIEST = flags.DEFINE_bool(
 
 
 def main(argv):
-  """Evaluates the newest checkpoint of --logdir."""
+  """Evaluates the newest checkpoint of --logdir.
+
+  With the run's own configuration, unless --gin_file gives another, of the same
+  networks.
+  """
   del argv
-  app.refuse_flags(
-      'gin_file', because='a run is evaluated with its own configuration; '
-      'leave it out, and change single bindings with --gin_param')
   if not FLAGS.logdir:
     raise errors.UserError('no run was named; give --logdir=runs/<name>')
   import gin
 
   from dv3 import config
-  config.load(
-      FLAGS.logdir, list(FLAGS.gin_param), FLAGS.plugin,
-      roots=('dv3.evaluate', 'dv3.train'))
+  settings = {
+      'params': list(FLAGS.gin_param), 'plugins': FLAGS.plugin,
+      'roots': ('dv3.evaluate', 'dv3.train')}
+  if FLAGS.gin_file:
+    config.parse(FLAGS.gin_file, **settings)
+  else:
+    config.load(FLAGS.logdir, **settings)
   # A flag that was not given must not hide what the configuration says.
   chosen = {} if _LIKELIEST.value is None else {'likeliest': _LIKELIEST.value}
   result = gin.get_configurable('dv3.evaluate')(

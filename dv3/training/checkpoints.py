@@ -274,15 +274,27 @@ def read_variables(folder: pathlib.Path, **trackables: Any) -> None:
   Raises:
     UserError: if the checkpoint has other variables.
   """
-  status = tf.train.Checkpoint(**trackables).read(str(folder / 'variables'))
   try:
+    status = tf.train.Checkpoint(**trackables).read(str(folder / 'variables'))
     # Only what was asked for: an evaluation leaves the optimizer where it is.
     status.expect_partial().assert_existing_objects_matched()
-  except AssertionError as error:
+  except (AssertionError, ValueError) as error:  # Missing, of another shape.
+    tf.get_logger().addFilter(_is_news)
     raise errors.UserError(
         f'the checkpoint {folder} has other variables than this '
         f'configuration builds ({str(error)[:200]}); use the configuration '
         'that made it, or another --logdir') from error
+
+
+def _is_news(record) -> bool:
+  """Whether a log record says more than that a restoration failed.
+
+  When what it was for is deleted, TensorFlow names each variable that was not
+  restored on a line of its own.
+  """
+  message = str(record.msg)
+  return 'unrestored values' not in message and (
+      'in the restored object' not in message)
 
 
 def write_state(folder: pathlib.Path, name: str, state: dict[str, Any]):

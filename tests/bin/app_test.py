@@ -119,8 +119,6 @@ def test_signals_before_there_is_anything_to_save(program, number):
 
 
 @pytest.mark.parametrize('binary, arguments, expected', [
-    ('evaluate', ['--gin_file=a', '--logdir=b'], 'dv3-eval: --gin_file would '
-     'change nothing: a run is evaluated with its own configuration'),
     ('evaluate', [], 'dv3-eval: no run was named'),
     ('report', ['--gin_file=a', '--gin_param=b=1', '--plugin=c', '--seed=0'],
      'dv3-report: --gin_file, --gin_param, --plugin, --seed would '

@@ -1,6 +1,8 @@
 """Runs that go on with something changed: what may, and what may not."""
 
 import json
+import subprocess
+import sys
 
 import lives
 import pytest
@@ -64,6 +66,23 @@ def test_the_number_of_replicas_may_not_change_what_is_scaled_by_it():
   with pytest.raises(errors.UserError, match='train.replicas was 2, is 4'):
     config.require_resumable(
         settings(2, 'dist/scaled.gin'), settings(4, 'dist/scaled.gin'))
+
+
+def test_evaluation_with_another_configuration(logdir):
+  # lives.GIN has episodes of more than two steps.
+  command = [
+      sys.executable, '-m', 'dv3.bin.evaluate', f'--logdir={logdir}',
+      '--episodes=2', '--json', '--gin_param=env.gymnasium.time_limit = 2']
+  for files in ([], lives.GIN):
+    done = subprocess.run(
+        [*command, *files], text=True, capture_output=True, check=True)
+    assert json.loads(done.stdout)['lengths'] == [2, 2]
+  done = subprocess.run(
+      [*command, '--gin_file=preset/quickstart.gin'], text=True,
+      capture_output=True)
+  assert done.returncode == 2
+  line, = done.stderr.splitlines()
+  assert 'has other variables than this configuration builds' in line
 
 
 def test_refusal_touches_nothing(zygote, logdir):
