@@ -213,7 +213,6 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
     Each is a sum over the groups, in nats, [B, T] float32.
     """
-    self.check_built()
     prior = self.prior(latents.deter)
     stop = tf.stop_gradient
     dist = lambda logits: distributions.OneHot(logits, self.unimix)

@@ -131,6 +131,7 @@ class GRUCore(categorical.CategoricalCore):
 
   def prior(self, deter):
     """Returns the prior's logits [..., S, C] float32 for deter [..., D]."""
+    self.check_built()
     return tf.cast(self.prior_logits(self.prior_hidden(deter)), tf.float32)
 
   def weights(self) -> _Weights:

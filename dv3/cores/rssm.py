@@ -134,6 +134,7 @@ class RSSM(categorical.CategoricalCore):
 
   def prior(self, deter):
     """Returns the prior's logits [..., S, C] float32 for deter [..., D]."""
+    self.check_built()
     return tf.cast(self.prior_logits(self.prior_mlp(deter)), tf.float32)
 
   @property
