@@ -121,7 +121,7 @@ def _parse():
 
 
 def _workload(observations: str | None):
-  """Returns the workload of the flags with these observations.
+  """Makes the workload of the flags, with these observations.
 
   Returns:
     (the workload, how many environments training has).

@@ -47,7 +47,7 @@ def _train(train, logdir, configuration):
   from dv3 import config
   from dv3.training import cluster
   from dv3.training import lock
-  from dv3.training import trainer
+  from dv3.training import summary as summary_lib
   settings = {'logdir': logdir, 'config_text': configuration.file_text()}
   several = configuration.value('dv3.train', 'distribution') == 'multiworker'
   if several and cluster.place()[0]:
@@ -55,7 +55,7 @@ def _train(train, logdir, configuration):
   def start(summary):
     # Only now: a start that was refused must not bind the next one.
     configuration.save(logdir)
-    print(trainer.start_line(summary), flush=True)
+    print(summary_lib.line(summary), flush=True)
   with lock.hold(logdir):
     print(f'run directory: {os.path.abspath(logdir)}')
     for name in configuration.unused:
@@ -77,10 +77,10 @@ def main(argv):
   import gin
 
   from dv3.training import cluster
-  from dv3.training import trainer
+  from dv3.training import summary as summary_lib
   train = gin.get_configurable('dv3.train')
   if _DRY_RUN.value:
-    trainer.print_summary(train(logdir=None, dry_run=True))
+    summary_lib.print_json(train(logdir=None, dry_run=True))
     return
   try:
     result = _train(train, logdir, configuration)

@@ -43,6 +43,7 @@ class TruncatedActorHead(actor.ActorHead):
       layers: int = 4, units: int = 400, min_stddev: float = 0.1,
       output_scale: float = 1.0, norm: str = 'none', act: str = 'elu',
       use_bias: bool = True, fan: str = 'average', dtype: str = 'float32'):
+    # 2 sigmoid(raw / 2) + min_stddev is below that.
     super().__init__(
         feature_spec=feature_spec, action_spec=action_spec, layers=layers,
         units=units, min_stddev=min_stddev, max_stddev=min_stddev + 2.0,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dv3.testing import host_checks
+from dv3.testing import learning_checks
 from dv3.testing import model_checks
 from dv3.testing import replicas
 
@@ -29,18 +30,19 @@ CHECKS: dict[str, tuple[Callable, ...]] = {
         model_checks.resets_forget, model_checks.replay_round_trip,
         model_checks.used_unbuilt_says_so),
     'loss': (
-        model_checks.loss_is_unreduced, model_checks.loss_trains,
-        model_checks.loss_calls_repeat,
-        model_checks.loss_checkpoint_round_trip),
+        learning_checks.loss_is_unreduced, learning_checks.loss_trains,
+        learning_checks.loss_calls_repeat,
+        learning_checks.loss_checkpoint_round_trip),
     'balancer': (
-        model_checks.balancer_sums_to_a_scalar,
-        model_checks.balancer_trains_its_variables,
-        model_checks.balancer_calls_repeat),
+        learning_checks.balancer_sums_to_a_scalar,
+        learning_checks.balancer_trains_its_variables,
+        learning_checks.balancer_calls_repeat),
     'normalizer': (
         model_checks.normalizer_tracks, two_replicas_stay_equal),
     'optimizer': (
-        model_checks.optimizer_descends, model_checks.optimizer_steps_repeat,
-        model_checks.optimizer_checkpoint_round_trip),
+        learning_checks.optimizer_descends,
+        learning_checks.optimizer_steps_repeat,
+        learning_checks.optimizer_checkpoint_round_trip),
     'sampler': (host_checks.sampler_draws_what_is_stored,),
     'env': (host_checks.env_keeps_gymnasiums_contract,),
     'collector': (host_checks.collector_hands_on_every_step,),

@@ -96,16 +96,16 @@ def on_cpu(strategy) -> bool:
 def describe(strategy) -> str:
   """Returns the devices of a strategy for people, for example '2 x CPU'."""
   count = strategy.num_replicas_in_sync
-  kind = 'GPU' if xla.has_gpu() else 'CPU'
+  kind = 'CPU' if on_cpu(strategy) else 'GPU' if xla.has_gpu() else 'TPU'
   return f'{count} x {kind}' if count > 1 else kind
 
 
-def warn_of_unseen_gpu() -> None:
-  """Warns where there is an NVIDIA driver and TensorFlow finds no GPU.
+def warn_of_unseen_gpu(strategy) -> None:
+  """Warns where there is an NVIDIA driver and the CPU trains.
 
-  Unless `CUDA_VISIBLE_DEVICES` hides it, which someone chose.
+  Unless `CUDA_VISIBLE_DEVICES` hides its GPUs, which someone chose.
   """
-  if (os.path.exists(_NVIDIA_DRIVER) and not xla.has_gpu()
+  if (on_cpu(strategy) and os.path.exists(_NVIDIA_DRIVER)
       and 'CUDA_VISIBLE_DEVICES' not in os.environ):
     logging.warning(
         'this machine has an NVIDIA driver, but TensorFlow finds no GPU and '

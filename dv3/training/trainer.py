@@ -2,9 +2,7 @@
 
 import contextlib
 import functools
-import json
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +25,7 @@ from dv3.training import policy as policy_lib
 from dv3.training import progress as progress_lib
 from dv3.training import run
 from dv3.training import step
+from dv3.training import summary as summary_lib
 from dv3.transforms import pipeline as pipeline_lib
 
 evaluate = evaluation.evaluate  # The other injection point, for importers.
@@ -104,7 +103,7 @@ def train(
       finite end the run; fewer are skipped.
     config_text: the configuration, kept in every checkpoint.
     on_start: called once with the summary, when everything is built and
-      restored: before it nothing is written but the lock.
+      restored. A start that is refused does not get so far.
     on_built: called once after the first update, for what exists only then.
     dry_run: only builds the agent, and returns what it found.
 
@@ -163,13 +162,13 @@ def train(
     capacity = int(min(replay_capacity, env_steps * 2 + 5000) / workers.count)
     expected = int(
         min(replay_capacity, env_steps * 1.05 + 5000) / workers.count)
-    summary = summarize(
+    summary = summary_lib.summarize(
         agent_, strategy, specs, expected, replay_chunk_steps,
         collector_.num_envs, batch_length + replay_context,
         replayed_steps_per_env_step, batch_size * batch_length)
     if dry_run:
       return summary
-    distribution_lib.warn_of_unseen_gpu()
+    distribution_lib.warn_of_unseen_gpu(strategy)
     if env_steps < batch_size * batch_length:
       raise errors.UserError(
           f'train.env_steps {env_steps} is less than one batch of '
@@ -230,22 +229,6 @@ def _rate(scale, updates):
     return None
   return (
       scale.learning_rate, scale.priming, int(scale.priming_share * updates))
-
-
-def summarize(
-    agent, strategy, specs, capacity, chunk_steps, workers, stored_length,
-    replayed_steps_per_env_step, batch_steps
-) -> dict[str, Any]:
-  """Returns the JSON summary of `dv3-train --dry_run`."""
-  return {
-      'parameters': run.parameter_counts(agent),
-      'replay_bytes': replay_lib.projected_bytes(
-          specs, capacity, chunk_steps=chunk_steps, workers=workers,
-          length=stored_length),
-      'replayed_steps_per_env_step': replayed_steps_per_env_step,
-      'updates_per_env_step': replayed_steps_per_env_step / batch_steps,
-      'device': distribution_lib.describe(strategy),
-      'dtype': agent.compute_dtype}
 
 
 def _loop(
@@ -406,26 +389,3 @@ def _learn(workers, update, replay, feed, meter, bad_updates, count):
     meter.add({
         f'train/{k}': v for k, v in metrics.items() if k != 'bad_gradient'})
   return inputs[-1]
-
-
-def start_line(summary: dict[str, Any]) -> str:
-  """Returns what `summarize` found, in one line for people."""
-  return (
-      f'{summary["parameters"]["total"]:,} parameters, {summary["dtype"]} on '
-      f'{summary["device"]}; replay takes up to '
-      f'{summary["replay_bytes"] / 1e9:.3g} GB; '
-      f'{summary["replayed_steps_per_env_step"]:g} replayed steps per env step '
-      f'are {summary["updates_per_env_step"]:.3g} updates per env step')
-
-
-def print_summary(summary: dict[str, Any]) -> None:
-  """Prints the dry run's JSON line.
-
-  Raises:
-    UserError: after the line, if replay cannot fit in memory.
-  """
-  print(json.dumps(summary))
-  sys.stdout.flush()
-  shortage = replay_lib.shortage(summary['replay_bytes'])
-  if shortage:
-    raise errors.UserError(shortage)
