@@ -7,6 +7,9 @@
 update with its optimizer), both of one device with the whole batch; --policy
 writes policy (one step) and saved_model (for serving). All but the last are
 StableHLO with inputs, for any PJRT runtime; see docs/performance.md.
+
+--norun leaves inputs and expected results out of them. Large sizes are translated
+in a minute so, where one update takes minutes on a CPU.
 """
 
 import json
@@ -36,6 +39,9 @@ _OBSERVATIONS = flags.DEFINE_string(
 _ACTIONS = flags.DEFINE_string(
     'actions', None, "'6' (discrete) or 'box6' (numbers), in place of the "
     "environment's.")
+_RUN = flags.DEFINE_bool(
+    'run', True, 'Run each StableHLO program once here, and write its inputs '
+    'and results beside it.')
 _JSON = flags.DEFINE_bool('json', False, 'Print one JSON line.')
 
 
@@ -100,7 +106,7 @@ def main(argv):
   if _POLICY.value:
     save('policy', programs.policy(
         update.agent, seed=seed, num_envs=_NUM_ENVS.value,
-        mode=_LIKELIEST.value))
+        mode=_LIKELIEST.value, run=_RUN.value))
     folder = os.path.join(_OUTPUT.value, 'saved_model')
     programs.ServedPolicy(
         update.agent, seed=seed, mode=_LIKELIEST.value).save(folder)
@@ -109,8 +115,8 @@ def main(argv):
       print(f'saved_model: {os.path.abspath(folder)}')
   if _UPDATE.value:
     batch = workload_lib.batches(workload, update.agent.latent_spec, 1)[0]
-    save('gradients', programs.gradients(update, batch))
-    save('update', programs.whole_update(update, batch))
+    save('gradients', programs.gradients(update, batch, run=_RUN.value))
+    save('update', programs.whole_update(update, batch, run=_RUN.value))
   if _JSON.value:
     print(json.dumps(written))
 

@@ -4,10 +4,12 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3.benchmarking import flops
 from dv3.exporting import stablehlo
+from dv3.training import naming
 
 
-def gradients(update, batch) -> stablehlo.Program:
+def gradients(update, batch, *, run: bool = True) -> stablehlo.Program:
   """Exports the loss and its gradients on one replica.
 
   Results are the total, the outputs of `Agent.loss`, and a gradient of every
@@ -16,31 +18,50 @@ def gradients(update, batch) -> stablehlo.Program:
   Args:
     update: a `training.step.Update`.
     batch: {name: [B, ...]}.
+    run: see `stablehlo.export`.
   """
+  paths = naming.update_paths(update)
   def function(batch, update_number, replica):
     total, outputs, found = update.loss_and_gradients(
         batch, update_number, replica)
     return {
         'total': total, 'outputs': outputs, 'gradients': {
-            f'{i:04d}:{variable.name}': gradient
+            f'{i:04d}:{paths[variable.ref()]}': gradient
             for i, (variable, gradient) in enumerate(zip(
                 update.trained, found, strict=True))}}
   return stablehlo.export(
       function, batch, np.int64(update.count), np.int32(0),
-      names=('batch', 'update', 'replica'))
+      names=('batch', 'update', 'replica'), run=run,
+      paths=paths)._replace(
+          gflop=_gflop(update, batch))
 
 
-def whole_update(update, batch) -> stablehlo.Program:
+def whole_update(update, batch, *, run: bool = True) -> stablehlo.Program:
   """Exports the update with its optimizer, on one replica.
 
   Results are (losses, metrics), (new latents, losses of each step), then the
   new values of all variables, which `new_value` in the document feeds back.
+
+  Args:
+    update: a `training.step.Update`.
+    batch: {name: [B, ...]}.
+    run: see `stablehlo.export`.
   """
   return stablehlo.export(
-      update.replica_step, batch, names=('batch',))
+      update.replica_step, batch, names=('batch',), run=run,
+      paths=naming.update_paths(update))._replace(
+          gflop=_gflop(update, batch))
 
 
-def policy(agent, *, seed: int, num_envs: int, mode: bool = False):
+def _gflop(update, batch) -> float:
+  """Returns the model FLOPs of an update, in 10^9."""
+  counts = flops.model_flops(update.agent, *batch['reward'].shape)
+  return sum(counts.values()) / 1e9
+
+
+def policy(
+    agent, *, seed: int, num_envs: int, mode: bool = False,
+    run: bool = True) -> stablehlo.Program:
   """Exports one step of the policy.
 
   Args:
@@ -48,6 +69,7 @@ def policy(agent, *, seed: int, num_envs: int, mode: bool = False):
     seed: of the sampled actions and latents.
     num_envs: B, environments that act at once.
     mode: whether to take the likeliest action in place of a sample.
+    run: see `stablehlo.export`.
   """
   obs = {
       name: np.zeros((num_envs, *spec.shape), spec.dtype)
@@ -58,7 +80,8 @@ def policy(agent, *, seed: int, num_envs: int, mode: bool = False):
     return {'actions': actions, 'entries': entries, 'state': state}
   return stablehlo.export(
       function, obs, np.ones(num_envs, bool), agent.initial(num_envs),
-      np.int64(0), names=('obs', 'is_first', 'state', 'call_index'))
+      np.int64(0), names=('obs', 'is_first', 'state', 'call_index'), run=run,
+      paths=naming.agent_paths(agent))
 
 
 def policy_step(agent, seed: int, mode: bool):

@@ -4,9 +4,11 @@ A program is a folder:
 
   program.stablehlo   the module, as text
   inputs.npz          arg_0 .. arg_n, one set of arguments
-  expected.npz        out_0 .. out_m, what TensorFlow computes from them
+  expected.npz        out_0 .. out_m, what TensorFlow computes from them (both
+                      files only if the program was run here)
   program.json        the name, shape and dtype of every argument and result,
-                      and which result is the new value of which argument
+                      mean, deviation and range of the arguments, and which
+                      result is the new value of which argument
 
 Arguments are the function's tensors, then the variables that it reads; results
 are the function's, then the new values of the variables that it writes. Runs
@@ -16,6 +18,7 @@ with 64-bit integers enabled (JAX: JAX_ENABLE_X64=1).
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -39,15 +42,23 @@ class Program(NamedTuple):
   Attributes:
     text: the StableHLO module.
     arguments: (name, value) in order.
-    results: (name, value) in order, as TensorFlow computes them.
+    results: (name, value) in order, as TensorFlow computes them; the values
+      are `tf.TensorSpec`s if the program was not run.
     aliases: {number of an argument: number of the result that is its new
       value}.
+    gflop: model FLOPs of one call, in 10^9, if known.
   """
 
   text: str
   arguments: list[tuple[str, np.ndarray]]
-  results: list[tuple[str, np.ndarray]]
+  results: list[tuple[str, np.ndarray | tf.TensorSpec]]
   aliases: dict[int, int]
+  gflop: float | None = None
+
+  @property
+  def was_run(self) -> bool:
+    """Whether the results are values."""
+    return all(isinstance(x, np.ndarray) for _, x in self.results)
 
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the program's folder.
@@ -55,13 +66,13 @@ class Program(NamedTuple):
     Raises:
       UserError: if it cannot be written.
     """
-    describe = lambda pairs: [
-        {'name': name, 'shape': list(x.shape), 'dtype': x.dtype.name}
-        for name, x in pairs]
     document = {
-        'arguments': describe(self.arguments),
-        'results': describe(self.results),
-        'new_value': {str(k): v for k, v in self.aliases.items()}}
+        'arguments': [
+            {**_describe(name, x), **_statistics(x)}
+            for name, x in self.arguments],
+        'results': [_describe(name, x) for name, x in self.results],
+        'new_value': {str(k): v for k, v in self.aliases.items()},
+        'gflop': self.gflop}
     try:
       os.makedirs(folder, exist_ok=True)
       path = lambda name: os.path.join(folder, name)
@@ -69,12 +80,26 @@ class Program(NamedTuple):
         file.write(self.text)
       with open(path('program.json'), 'w', encoding='utf-8') as file:
         json.dump(document, file, indent=1)
-      _write(path('inputs.npz'), 'arg', self.arguments)
-      _write(path('expected.npz'), 'out', self.results)
+      if self.was_run:
+        _write(path('inputs.npz'), 'arg', self.arguments)
+        _write(path('expected.npz'), 'out', self.results)
     except OSError as error:
       raise errors.UserError(
           f'{folder} cannot be written: {error.strerror}; choose another '
           '--output') from error
+
+
+def _describe(name, value) -> dict[str, Any]:
+  dtype = tf.as_dtype(value.dtype).name
+  return {'name': name, 'shape': list(value.shape), 'dtype': dtype}
+
+
+def _statistics(value: np.ndarray) -> dict[str, float]:
+  """Returns what is needed to draw a value that is like this one."""
+  value = np.asarray(value, np.float64)
+  statistics = value.mean(), value.std(), value.min(), value.max()
+  names = 'mean', 'deviation', 'least', 'greatest'
+  return dict(zip(names, map(float, statistics), strict=True))
 
 
 def _write(path, prefix, pairs) -> None:
@@ -82,14 +107,19 @@ def _write(path, prefix, pairs) -> None:
   np.savez(path, allow_pickle=False, **arrays)
 
 
-def export(function, *arguments: Any, names: tuple[str, ...]) -> Program:
-  """Compiles a function with XLA and runs it once.
+def export(
+    function, *arguments: Any, names: tuple[str, ...],
+    paths: Mapping[Any, str] | None = None, run: bool = True) -> Program:
+  """Translates a function to StableHLO, and runs it once.
 
   Args:
     function: of tensors, with static shapes; it may write variables, which
       then have their new values.
     *arguments: nests of tensors or arrays.
     names: one for each argument, for the document.
+    paths: {variable.ref(): name}; those left out have their own.
+    run: whether to compile and run it here, which takes the time and the
+      memory of one call; without it results are `tf.TensorSpec`s.
 
   Raises:
     UserError: if the function cannot be compiled as a whole, with the reason.
@@ -106,6 +136,8 @@ def export(function, *arguments: Any, names: tuple[str, ...]) -> Program:
         f'XLA cannot compile it as a whole: {first}; export on one device, '
         'with parts that have static shapes and no host operations') from error
   variables = {id(v.handle): v for v in concrete.graph.variables}
+  named = lambda variable: 'variable/' + (paths or {}).get(
+      variable.ref(), variable.name)
   # Taken before the function runs, and copied: it may write them in place.
   pairs = [
       (name, _copy(value)) for name, nest in zip(
@@ -116,24 +148,29 @@ def export(function, *arguments: Any, names: tuple[str, ...]) -> Program:
     captured.append(variable)
     pairs.append(
         (f'constant/{len(pairs)}', _copy(value)) if variable is None
-        else (f'variable/{variable.name}', _copy(variable)))
+        else (named(variable), _copy(variable)))
   aliases = _check(text, pairs)
-  results = list(flat('', compiled(*arguments)))
+  outputs = compiled(*arguments) if run else concrete.structured_outputs
+  take = _copy if run else _spec
   offset = len(pairs) - len(captured)
-  results = [(name.lstrip('/'), _copy(x)) for name, x in results]
+  results = [(name.lstrip('/'), take(x)) for name, x in flat('', outputs)]
   for number, result in sorted(aliases.items(), key=lambda item: item[1]):
     variable = captured[number - offset]
     if result != len(results):
       raise errors.UserError(
           f'the program has {len(results)} results before {variable.name}, '
           f'which is number {result}; it has results that TensorFlow dropped')
-    results.append((f'variable/{variable.name}', _copy(variable)))
+    results.append((named(variable), take(variable)))
   return Program(text, pairs, results, aliases)
 
 
 def _copy(value) -> np.ndarray:
   """Returns a copy of a tensor or variable."""
   return np.array(value.numpy())
+
+
+def _spec(value) -> tf.TensorSpec:
+  return tf.TensorSpec(value.shape, value.dtype)
 
 
 def flat(name: str, nest) -> list[tuple[str, Any]]:

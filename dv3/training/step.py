@@ -12,6 +12,7 @@ from dv3 import errors
 from dv3.nets import xla
 from dv3.training import distribution
 from dv3.training import mixed
+from dv3.training import naming
 from dv3.training import replicated
 from dv3.training import warming
 
@@ -40,7 +41,8 @@ class Update(tf.Module):
   gradients are averaged over replicas before clipping, random numbers belong
   to global examples. An update whose loss or gradient is not finite changes
   nothing and says so in the metric `finite`; the metric `bad_gradient` is then
-  the name of the first variable whose gradient is not finite, or None.
+  the path of the first variable whose gradient is not finite, for example
+  'core/gates/kernel', or None.
 
   Args:
     agent: the built agent; call under the strategy's scope.
@@ -130,7 +132,8 @@ class Update(tf.Module):
     scalars, arrays = result
     losses, metrics = distribution.first(self.strategy, scalars)
     bad = int(metrics['bad_gradient'])
-    metrics['bad_gradient'] = self._trained[bad].name if bad >= 0 else None
+    metrics['bad_gradient'] = naming.agent_paths(self.agent).get(
+        self._trained[bad].ref()) if bad >= 0 else None
     entries, per_step = distribution.gather(self.strategy, arrays)
     return losses, metrics, entries, per_step
 
