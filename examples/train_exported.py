@@ -1,14 +1,15 @@
-"""Trains through exported programs: JAX computes, without TensorFlow.
+r"""Trains through exported programs: JAX computes, without TensorFlow.
 
-  dv3-export --gin_file=preset/quickstart.gin --update --policy --output=programs
-  JAX_ENABLE_X64=1 PYTHONPATH=. python examples/train_exported.py programs \\
-      --id=CartPole-v1 --env_steps=8000 --replayed_steps_per_env_step=256 \\
+  dv3-export --gin_file=preset/quickstart.gin --update --policy \
+      --output=programs
+  JAX_ENABLE_X64=1 PYTHONPATH=. python examples/train_exported.py programs \
+      --id=CartPole-v1 --env_steps=8000 --replayed_steps_per_env_step=256 \
       --scores=scores.jsonl
 
 The programs hold the networks, the losses, the optimizer and their numbers;
 environment, collector and replay are dv3's, which need no TensorFlow. So a
-machine needs JAX with its GPU, gymnasium, gin-config and absl-py. What comes out
-last is an evaluation with sampled actions.
+machine needs JAX with its GPU, gymnasium, gin-config, absl-py, cloudpickle and
+pillow. The last line is JSON, with an evaluation by sampled actions.
 """
 
 import argparse
@@ -144,8 +145,10 @@ def main():
   parser.add_argument('programs', help='folder with update and policy')
   parser.add_argument('--id', default='CartPole-v1', help='of gymnasium')
   parser.add_argument('--env_steps', type=int, default=8000)
-  parser.add_argument('--replayed_steps_per_env_step', type=float, default=256)
-  parser.add_argument('--seed', type=int, default=0, help='of environment, replay')
+  parser.add_argument(
+      '--replayed_steps_per_env_step', type=float, default=256)
+  parser.add_argument(
+      '--seed', type=int, default=0, help='of environment and replay')
   parser.add_argument('--episodes', type=int, default=10, help='evaluated')
   parser.add_argument('--scores', default='scores.jsonl')
   print(json.dumps(train(parser.parse_args())))

@@ -1,8 +1,9 @@
-"""Times exported updates on an accelerator, with JAX in TensorFlow's place.
+r"""Times exported updates on an accelerator, with JAX in TensorFlow's place.
 
   dv3-export --gin_file=... --update --norun --output=programs   # anywhere
-  JAX_ENABLE_X64=1 PYTHONPATH=. python benchmarks/accelerator/time_programs.py \\
-      programs/update --precision=highest,tf32 --profile
+  export JAX_ENABLE_X64=1 PYTHONPATH=.
+  python benchmarks/accelerator/time_programs.py programs/update \
+      --precision=highest,tf32 --profile
 
 Programs (folders, or a .tar.gz of one folder's files) are compiled together and
 timed one after the other. New values of variables are fed back, as in training.
@@ -146,6 +147,12 @@ def _kind(name):
   return 'elementwise'
 
 
+def _value(text):
+  """Returns an option's value; the compiler takes no words for booleans."""
+  words = {'true': True, 'false': False}
+  return words.get(text.lower(), int(text) if text.isdecimal() else text)
+
+
 def main():
   """Times all programs."""
   parser = argparse.ArgumentParser(
@@ -163,7 +170,9 @@ def main():
       help='name=value of an option of the compiler; repeatable')
   parser.add_argument('--jobs', type=int, default=4, help='compile so many')
   args = parser.parse_args()
-  options = dict(option.split('=', 1) for option in args.option)
+  options = {
+      name: _value(text) for name, _, text in (
+          option.partition('=') for option in args.option)}
   rates = ceilings()
   device = jax.devices()[0]
   print(json.dumps({

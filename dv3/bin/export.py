@@ -8,8 +8,8 @@ update with its optimizer), both of one device with the whole batch; --policy
 writes policy (one step) and saved_model (for serving). All but the last are
 StableHLO with inputs, for any PJRT runtime; see docs/performance.md.
 
---norun leaves inputs and expected results out of them. Large sizes are translated
-in a minute so, where one update takes minutes on a CPU.
+--norun leaves inputs and expected results out of them. Large sizes are so
+translated in a minute, where one update takes minutes on a CPU.
 """
 
 import json

@@ -30,6 +30,7 @@ from dv3 import errors
 _ARGUMENT = re.compile(r'%arg(\d+): tensor<([^>]*)>')
 _ALIAS = re.compile(
     r'parameter_number = (\d+) : i64\}, output_index = array<i64: (\d+)>')
+_COPY = re.compile(r'mhlo\.copy (%\S+) : (tensor<[^>]*>)')
 _TYPES = {
     'f32': 'float32', 'f64': 'float64', 'bf16': 'bfloat16', 'i1': 'bool',
     'i8': 'int8', 'i16': 'int16', 'i32': 'int32', 'i64': 'int64',
@@ -130,14 +131,16 @@ def export(
     concrete = compiled.get_concrete_function(*arguments)
     text = compiled.experimental_get_compiler_ir(*arguments)(
         stage='stablehlo')
+    text = _plain(text)
   except (tf.errors.OpError, ValueError, TypeError) as error:
     first = str(error).strip().partition('\n')[0]
     raise errors.UserError(
         f'XLA cannot compile it as a whole: {first}; export on one device, '
         'with parts that have static shapes and no host operations') from error
   variables = {id(v.handle): v for v in concrete.graph.variables}
-  named = lambda variable: 'variable/' + (paths or {}).get(
-      variable.ref(), variable.name)
+  paths = paths or {}
+  named = lambda variable: (
+      f'variable/{paths.get(variable.ref(), variable.name)}')
   # Taken before the function runs, and copied: it may write them in place.
   pairs = [
       (name, _copy(value)) for name, nest in zip(
@@ -184,6 +187,16 @@ def flat(name: str, nest) -> list[tuple[str, Any]]:
   else:
     return [(name, nest)]
   return [pair for key, x in items for pair in flat(f'{name}/{key}', x)]
+
+
+def _plain(text: str) -> str:
+  """Replaces what is not StableHLO.
+
+  TensorFlow copies a variable that it returns as it is, with an operation that
+  other translators do not know (JAX 0.11 refuses it). A reshape to the same
+  shape is one.
+  """
+  return _COPY.sub(r'stablehlo.reshape \1 : (\2) -> \2', text)
 
 
 def _check(text: str, pairs) -> dict[int, int]:
