@@ -76,8 +76,10 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
   @property
   def feature_spec(self) -> dict[str, int]:
-    """The sizes of `deter` and flat `stoch`."""
-    return {'deter': self.deter, 'stoch': self.stoch * self.classes}
+    """The sizes of `deter` and flat `stoch`, which is one-hot."""
+    return {
+        'deter': self.deter,
+        'stoch': types.OneHotSize(self.stoch * self.classes, self.classes)}
 
   @property
   def replay_spec(self) -> types.Specs:

@@ -199,7 +199,8 @@ class GRUCore(categorical.CategoricalCore):
     """Returns the next deter [B, D] float32."""
     bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
     stoch = tf.reshape(stoch, [-1, self.stoch * self.classes])
-    x = products.matmul(self._cast(stoch), weights.stoch_in)
+    x = linear.piece_product(
+        products.pick(stoch, self.classes), weights.stoch_in)
     x += products.matmul(self._cast(action / bound), weights.action_in)
     return self.cell(weights.cell, deter, _after(self.input_hidden, x))
 

@@ -227,7 +227,8 @@ class RSSM(categorical.CategoricalCore):
     """The block GRU: returns the next deter [B, D] float32."""
     compute = tf.cast(deter, self._dtype)
     shared = tf.concat(
-        [self.deter_in(compute), self.stoch_in(_flat(stoch))], -1)
+        [self.deter_in(compute), self.stoch_in(
+            products.pick(_flat(stoch), self.classes))], -1)
     x = linear.block_matmul(compute, weights.hidden_block)
     x += products.matmul(shared, weights.hidden_shared) + action
     return self._gated(x, weights.gates, deter)

@@ -1,9 +1,11 @@
 """What all heads share: a perceptron over the features, then outputs."""
 
 from dv3 import interfaces
+from dv3 import types
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import part
+from dv3.nets import products
 
 
 class MLPHead(part.Part, interfaces.Head):
@@ -35,7 +37,7 @@ class MLPHead(part.Part, interfaces.Head):
       dtype: str):
     super().__init__(dtype=dtype)
     mlp.check_sizes(self.COMPONENT, layers, units)
-    self.feature_names = tuple(feature_spec)
+    self.feature_sizes = tuple(feature_spec.items())
     self.input_size = sum(feature_spec.values())
     self.hidden_size = units if layers else self.input_size
     self.mlp = mlp.MLP(
@@ -58,4 +60,7 @@ class MLPHead(part.Part, interfaces.Head):
 
   def hidden(self, features):
     """Returns the perceptron's result [..., U] for {name: [..., F]}."""
-    return self.mlp([features[name] for name in self.feature_names])
+    return self.mlp([
+        products.pick(features[name], size.classes)
+        if isinstance(size, types.OneHotSize) else features[name]
+        for name, size in self.feature_sizes])

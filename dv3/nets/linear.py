@@ -17,7 +17,7 @@ class Linear(keras.layers.Layer):
   The kernel is [in, out] float32; it is cast to the compute dtype once per
   call. With a tuple of units the output's last axis is reshaped to it. Where x
   is a list of tensors, they count as one whose last axis they make up, without
-  being concatenated.
+  being concatenated. A tensor may be a `products.Picked`.
 
   Args:
     units: output size, or a tuple of ints for a shaped output.
@@ -47,11 +47,11 @@ class Linear(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
-    pieces = list(x) if isinstance(x, (list, tuple)) else [x]
+    pieces = pieces_of(x)
     kernel = tf.cast(self.kernel, self.compute_dtype)
-    kernels = tf.split(kernel, [piece.shape[-1] for piece in pieces])
+    kernels = tf.split(kernel, [values(piece).shape[-1] for piece in pieces])
     y = functools.reduce(lambda a, b: a + b, [
-        dense_product(tf.cast(piece, self.compute_dtype), rows)
+        piece_product(piece, rows)
         for piece, rows in zip(pieces, kernels, strict=True)])
     if self.bias is not None:
       y += tf.cast(self.bias, self.compute_dtype)
@@ -160,6 +160,25 @@ def dense_product(x, kernel):
   lead = dynamic_shape(x)[:-1]
   y = products.dense(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
   return tf.reshape(y, [*lead, kernel.shape[1]])
+
+
+def piece_product(piece, kernel):
+  """Multiplies an input [..., i], maybe `Picked`, by kernel [i, o]."""
+  if isinstance(piece, products.Picked):
+    return products.picked(piece, kernel)
+  return dense_product(tf.cast(piece, kernel.dtype), kernel)
+
+
+def pieces_of(x) -> list:
+  """Returns the tensors that make up one input, see `Linear`."""
+  several = isinstance(x, (list, tuple)) and not isinstance(
+      x, products.Picked)
+  return list(x) if several else [x]
+
+
+def values(piece):
+  """Returns the tensor of an input that may be a `products.Picked`."""
+  return piece.value if isinstance(piece, products.Picked) else piece
 
 
 def dynamic_shape(x):

@@ -6,6 +6,7 @@ import tf_keras as keras
 from dv3 import errors
 from dv3.nets import linear
 from dv3.nets import norms
+from dv3.nets import products
 
 
 def activation(name):
@@ -123,14 +124,15 @@ class MLP(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
-    if isinstance(x, (list, tuple)):
-      x = list(x) if self.hidden else tf.concat(list(x), -1)
+    pieces = linear.pieces_of(x)
+    plain = [linear.values(piece) for piece in pieces]
     if not self.hidden:
-      return tf.cast(x, self.compute_dtype)
-    pieces = x if isinstance(x, list) else [x]
-    lead = linear.dynamic_shape(pieces[0])[:-1]
+      return tf.cast(tf.concat(plain, -1), self.compute_dtype)
+    lead = linear.dynamic_shape(plain[0])[:-1]
     # As one matrix: under XLA on the CPU, sums over several axes are slow.
-    x = [tf.reshape(piece, [-1, piece.shape[-1]]) for piece in pieces]
+    x = [
+        piece.rows() if isinstance(piece, products.Picked)
+        else tf.reshape(piece, [-1, piece.shape[-1]]) for piece in pieces]
     for layer in self.hidden:
       x = layer(x)
     return tf.reshape(x, [*lead, self.hidden[-1].linear.units])

@@ -1,11 +1,23 @@
 """Matrix products in the dtype that is fastest for them on this processor."""
 
 import functools
+import math
 import pathlib
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from dv3.nets import xla
+
+LEAST_CLASSES = 16
+LEAST_ROWS = 1024
+"""From so many on rows are picked; measured, see docs/performance.md."""
+
+LEAST_SUMS = 4096
+"""From so many rows on a kernel's gradient is sums of picked rows.
+
+With fewer, that saves less in a run than it takes to compile.
+"""
 
 _CPU_FLAGS = {'amx_bf16', 'avx512_bf16'}
 
@@ -47,6 +59,81 @@ def dense(x, kernel):
   As `matmul`, with a gradient of the kernel for n far above i and o.
   """
   return _wide_matmul(x, kernel) if _is_wide(x) else _dense(x, kernel)
+
+
+class Picked(NamedTuple):
+  """One-hot groups, and which rows of a kernel they pick.
+
+  Attributes:
+    value: [..., G * C], groups of C with at most one element of 1, the rest 0.
+    index: [..., G] int32, where that is; -1 for a group of zeros.
+  """
+
+  value: tf.Tensor
+  index: tf.Tensor
+
+  def rows(self) -> 'Picked':
+    """Merges all leading axes."""
+    return Picked(*(tf.reshape(x, [-1, x.shape[-1]]) for x in self))
+
+
+def pick(value, classes: int) -> 'tf.Tensor | Picked':
+  """Finds the picked rows where that makes products faster, else returns value.
+
+  A product of a one-hot vector picks one row of the kernel for each group.
+  Under XLA on a CPU that is several times faster than multiplying by zeros.
+
+  Args:
+    value: [..., G * C], see `Picked`.
+    classes: C.
+  """
+  *lead, size = value.shape
+  if (not xla.for_cpu() or classes < LEAST_CLASSES or None in lead
+      or math.prod(lead) < LEAST_ROWS):
+    return value
+  groups = tf.reshape(value, [*lead, size // classes, classes])
+  index = tf.argmax(groups, -1, tf.int32)
+  found = tf.gather(groups, index, batch_dims=len(lead) + 1)
+  return Picked(value, tf.where(found > 0.5, index, -1))
+
+
+def picked(x: Picked, kernel):
+  """Multiplies x.value [..., G * C] by kernel [G * C, o], as `dense` does.
+
+  Sums are in float32.
+  """
+  shape = [*x.value.shape[:-1], kernel.shape[1]]
+  value, index = x.rows()
+  count = index.shape[-1]
+  classes = kernel.shape[0] // count
+
+  @tf.custom_gradient
+  def product(value, kernel):
+    """Returns the product, which has the gradient of both."""
+    def gradient(dy):
+      dx = (_product(dy, kernel, adj_y=True) if _is_wide(dy)
+            else tf.matmul(dy, kernel, transpose_b=True))
+      if index.shape[0] < LEAST_SUMS:
+        value_ = tf.cast(value, kernel.dtype)
+        return tf.cast(dx, value.dtype), matmul(
+            tf.linalg.matrix_transpose(value_), dy)
+      rows = tf.cast(dy, tf.float32)
+      # One sum over rows for each group; those of index -1 count for none.
+      sums = [
+          tf.math.unsorted_segment_sum(rows, index[:, g], classes)
+          for g in range(count)]
+      return tf.cast(dx, value.dtype), tf.cast(
+          tf.concat(sums, 0), kernel.dtype)
+    table = tf.reshape(tf.cast(kernel, tf.float32), [count, classes, -1])
+    there = tf.cast(index >= 0, tf.float32)
+    index_ = tf.maximum(index, 0)
+    # Term by term: XLA vectorises this, and not a sum over an axis of one
+    # gather.
+    y = functools.reduce(lambda a, b: a + b, [
+        tf.gather(table[g], index_[:, g]) * there[:, g, None]
+        for g in range(count)])
+    return tf.cast(y, kernel.dtype), gradient
+  return tf.reshape(product(value, kernel), shape)
 
 
 @tf.custom_gradient

@@ -16,6 +16,9 @@ def compiled(function, mode, monkeypatch):
   """
   if mode == 'xla_cpu':
     monkeypatch.setattr(norms, 'LONG', 0)
+    monkeypatch.setattr(products, 'LEAST_ROWS', 1)
+    monkeypatch.setattr(products, 'LEAST_SUMS', 1)
+    monkeypatch.setattr(products, 'LEAST_CLASSES', 1)
     monkeypatch.setattr(
         products, 'processor_multiplies_bfloat16', lambda: True)
     return xla.compiled(function)
