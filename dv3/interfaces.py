@@ -102,7 +102,8 @@ class Core(Component):
   initial ones before the step. `policy(features, rng) -> action [B, A]`.
 
   Attributes:
-    feature_spec: {name: size} in the order in which heads concatenate.
+    feature_spec: {name: size} in the order in which heads concatenate; the
+      size of a one-hot feature may be a `types.OneHotSize`.
     replay_spec: {name: Spec} of one step's replay entry.
   """
 

@@ -84,8 +84,8 @@ observation has none of them, nor 'action/...' and the like."""
 class OneHotSize(int):
   """The size of a feature of one-hot groups, of G groups of C classes.
 
-  An integer, G * C, that says more: each group has at most one element of 1,
-  and 0 elsewhere. Parts that know may multiply faster.
+  An integer, G * C, that says more: each group most likely has one element of
+  1, and 0 elsewhere. Parts that know may look, and multiply faster.
 
   Args:
     size: G * C.

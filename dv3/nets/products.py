@@ -11,13 +11,18 @@ from dv3.nets import xla
 
 LEAST_CLASSES = 32
 LEAST_ROWS = 1024
-"""From so many on rows are picked; measured, see docs/performance.md."""
+"""From so many on rows are picked; measured, see docs/performance.md.
+
+From so many classes on cumulative sums are products too (`OneHot`).
+"""
 
 LEAST_SUMS = 4096
 """From so many rows on a kernel's gradient is sums of picked rows.
 
 With fewer, that saves less in a run than it takes to compile.
 """
+
+_ROUNDING = 1e-4  # Of a one-hot element; of a row's sum ten times as much.
 
 _CPU_FLAGS = {'amx_bf16', 'avx512_bf16'}
 
@@ -65,16 +70,21 @@ class Picked(NamedTuple):
   """One-hot groups, and which rows of a kernel they pick.
 
   Attributes:
-    value: [..., G * C], groups of C with at most one element of 1, the rest 0.
-    index: [..., G] int32, where that is; -1 for a group of zeros.
+    value: [..., G * C], groups of C.
+    index: [..., G] int32, where the group's 1 is; -1 for a group of zeros.
+    exact: bool scalar, whether all groups are so. Where one is not, products
+      are those of `value`.
   """
 
   value: tf.Tensor
   index: tf.Tensor
+  exact: tf.Tensor
 
   def rows(self) -> 'Picked':
     """Merges all leading axes."""
-    return Picked(*(tf.reshape(x, [-1, x.shape[-1]]) for x in self))
+    value, index = (
+        tf.reshape(x, [-1, x.shape[-1]]) for x in (self.value, self.index))
+    return Picked(value, index, self.exact)
 
 
 def pick(value, classes: int) -> 'tf.Tensor | Picked':
@@ -84,7 +94,7 @@ def pick(value, classes: int) -> 'tf.Tensor | Picked':
   Under XLA on a CPU that is several times faster than multiplying by zeros.
 
   Args:
-    value: [..., G * C], see `Picked`.
+    value: [..., G * C], groups that most likely are one-hot.
     classes: C.
   """
   *lead, size = value.shape
@@ -94,7 +104,16 @@ def pick(value, classes: int) -> 'tf.Tensor | Picked':
   groups = tf.reshape(value, [*lead, size // classes, classes])
   index = tf.argmax(groups, -1, tf.int32)
   found = tf.gather(groups, index, batch_dims=len(lead) + 1)
-  return Picked(value, tf.where(found > 0.5, index, -1))
+  there = tf.cast(found > 0.5, tf.float32)
+  # Greatest elements of 1 or 0 that add up to the row's sum: the rest is 0.
+  # The sum is a product, which XLA computes in a tenth of the time.
+  total = tf.matmul(
+      tf.reshape(tf.cast(value, tf.float32), [-1, size]), tf.ones([size, 1]))
+  count = tf.reshape(tf.reduce_sum(there, -1), [-1, 1])
+  exact = tf.reduce_all(
+      tf.abs(tf.cast(found, tf.float32) - there) < _ROUNDING) & tf.reduce_all(
+          tf.abs(total - count) < 10 * _ROUNDING)
+  return Picked(value, tf.where(found > 0.5, index, -1), exact)
 
 
 def picked(x: Picked, kernel):
@@ -103,42 +122,38 @@ def picked(x: Picked, kernel):
   Sums are in float32.
   """
   shape = [*x.value.shape[:-1], kernel.shape[1]]
-  value, index = x.rows()
+  value, index, exact = x.rows()
   count = index.shape[-1]
   classes = kernel.shape[0] // count
 
   @tf.custom_gradient
   def product(value, kernel):
     """Returns the product, which has the gradient of both."""
+    rows = tf.cast(value, kernel.dtype)
+
     def gradient(dy):
       dx = (_product(dy, kernel, adj_y=True) if _is_wide(dy)
             else tf.matmul(dy, kernel, transpose_b=True))
-      if index.shape[0] < LEAST_SUMS:
-        value_ = tf.cast(value, kernel.dtype)
-        return tf.cast(dx, value.dtype), matmul(
-            tf.linalg.matrix_transpose(value_), dy)
-      rows = tf.cast(dy, tf.float32)
-      # One sum over rows for each group; those of index -1 count for none.
-      sums = [
-          tf.math.unsorted_segment_sum(rows, index[:, g], classes)
-          for g in range(count)]
-      return tf.cast(dx, value.dtype), tf.cast(
-          tf.concat(sums, 0), kernel.dtype)
+      by_rows = lambda: matmul(tf.linalg.matrix_transpose(rows), dy)
+      upstream = tf.cast(dy, tf.float32)
+      # A sum over rows for each group; those of index -1 count for none.
+      by_groups = lambda: tf.cast(tf.concat([
+          tf.math.unsorted_segment_sum(upstream, index[:, g], classes)
+          for g in range(count)], 0), kernel.dtype)
+      few = index.shape[0] < LEAST_SUMS
+      return tf.cast(dx, value.dtype), (
+          by_rows() if few else tf.cond(exact, by_groups, by_rows))
+
     table = tf.reshape(tf.cast(kernel, tf.float32), [count, classes, -1])
     there = tf.cast(index >= 0, tf.float32)
-    index_ = tf.maximum(index, 0)
-    def total():
-      # Term by term: XLA vectorises this, and not a sum over an axis of one
-      # gather.
-      return functools.reduce(lambda a, b: a + b, [
-          tf.gather(table[g], index_[:, g]) * there[:, g, None]
-          for g in range(count)])
-    # A condition that always holds: XLA would have all that reads the sum add
-    # the terms again.
-    y = tf.cond(
-        index[0, 0] >= -1, total,
-        lambda: tf.zeros([index.shape[0], kernel.shape[1]]))
-    return tf.cast(y, kernel.dtype), gradient
+    at = tf.maximum(index, 0)
+    # Term by term: XLA vectorises this, and not a sum over an axis of one
+    # gather.
+    by_terms = lambda: tf.cast(functools.reduce(lambda a, b: a + b, [
+        tf.gather(table[g], at[:, g]) * there[:, g, None]
+        for g in range(count)]), kernel.dtype)
+    # The condition also keeps what reads the sum from adding the terms again.
+    return tf.cond(exact, by_terms, lambda: matmul(rows, kernel)), gradient
   return tf.reshape(product(value, kernel), shape)
 
 

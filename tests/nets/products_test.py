@@ -191,12 +191,24 @@ def one_hots(rows, groups, classes):
     'dtype, bound', [('float32', 1e-5), ('bfloat16', 0.02)])
 @pytest.mark.parametrize('least_sums', [1, 10_000])
 @pytest.mark.parametrize('lead', [(24,), (4, 6)])
+@pytest.mark.parametrize('change', ['none', 'soft', 'two', 'small', 'negative'])
 def test_picked_rows_are_the_product(
-    lead, least_sums, dtype, bound, monkeypatch):
+    change, lead, least_sums, dtype, bound, monkeypatch):
   monkeypatch.setattr(products, 'LEAST_ROWS', 1)
   monkeypatch.setattr(products, 'LEAST_SUMS', least_sums)
   classes = products.LEAST_CLASSES
-  value = one_hots(24, 3, classes).reshape(*lead, -1)
+  value = one_hots(24, 3, classes)
+  one = value[7, :classes]
+  one[:] = np.eye(classes)[3]
+  if change == 'soft':
+    one[3:5] = 0.9, 0.1
+  elif change == 'two':
+    one[5] = 1.0
+  elif change == 'small':
+    one[3] = 0.4
+  elif change == 'negative':
+    one[6] = -0.5
+  value = value.reshape(*lead, -1)
   rng = np.random.default_rng(1)
   kernel = rng.standard_normal((3 * classes, 8)).astype(np.float32)
   upstream = rng.standard_normal((*lead, 8)).astype(np.float32)
@@ -209,10 +221,12 @@ def test_picked_rows_are_the_product(
       assert isinstance(x, products.Picked)
       y = products.picked(x, kernel)
     return y, *tape.gradient(
-        y, [value, kernel], output_gradients=tf.cast(upstream, dtype))
+        y, [value, kernel], output_gradients=tf.cast(upstream, dtype)), x.exact
 
-  y, dx, dw = (x.numpy().astype(np.float64) for x in xla.compiled(run)(
-      tf.constant(value), tf.constant(kernel), tf.constant(upstream)))
+  *results, exact = xla.compiled(run)(
+      tf.constant(value), tf.constant(kernel), tf.constant(upstream))
+  assert exact == (change == 'none')
+  y, dx, dw = (x.numpy().astype(np.float64) for x in results)
   rows = value.reshape(24, -1).astype(np.float64)
   dy = upstream.reshape(24, -1)
   close = lambda a, b: np.testing.assert_allclose(
