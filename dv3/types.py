@@ -80,6 +80,11 @@ RESERVED = (
 """Names that time steps and training batches have besides observations; an
 observation has none of them, nor 'action/...' and the like."""
 
+FLAGS = {
+    'reward': Spec((), 'float32'), 'is_first': Spec((), 'bool'),
+    'is_last': Spec((), 'bool'), 'is_terminal': Spec((), 'bool')}
+"""The entries of every time step besides observations, actions and latents."""
+
 
 class OneHotSize(int):
   """The size of a feature of one-hot groups, of G groups of C classes.

@@ -23,10 +23,6 @@ from dv3.collectors import local
 from dv3.exporting import jax_runtime
 from dv3.replay import replay as replay_lib
 
-FLAGS = {
-    'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
-    'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
-
 
 class Policy:
   """The exported policy, as collectors call it.
@@ -90,7 +86,7 @@ def train(args):
       for x in update.document['arguments']
       if x['name'].startswith('batch/latent/')}
   specs = {
-      **collector.obs_spec, **collector.action_spec, **FLAGS, **latents}
+      **collector.obs_spec, **collector.action_spec, **types.FLAGS, **latents}
   replay = replay_lib.Replay(
       specs, capacity=2 * args.env_steps + 5000, length=batch_length,
       context=1, seed=args.seed, workers=policy.num_envs,

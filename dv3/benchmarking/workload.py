@@ -179,7 +179,7 @@ def specs(workload: Workload, latent_spec: types.Specs) -> types.Specs:
   """Returns the entries of one step in replay."""
   stored = latent_spec if workload.settings['replay_context'] else {}
   return {
-      **workload.obs_spec, **workload.action_spec, **trainer.FLAGS, **stored}
+      **workload.obs_spec, **workload.action_spec, **types.FLAGS, **stored}
 
 
 def make_replay(

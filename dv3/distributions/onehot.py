@@ -5,8 +5,6 @@ import tensorflow_probability as tfp
 
 from dv3.distributions import base
 from dv3.nets import linear
-from dv3.nets import products
-from dv3.nets import xla
 
 
 class OneHot(base.Distribution):
@@ -50,7 +48,7 @@ class OneHot(base.Distribution):
 
   def draw(self, rng):
     """Inverts the cumulative distribution at one uniform number a group."""
-    cumulative = _cumulative(self.probs)
+    cumulative = tf.cumsum(self.probs, -1)
     shape = linear.dynamic_shape(self.probs)
     uniform = rng.uniform(shape[:-1])
     below = cumulative < (uniform * cumulative[..., -1])[..., None]
@@ -79,20 +77,6 @@ def _straight_through(sample, probs):
   del probs
   return tf.identity(sample), lambda upstream: (
       tf.zeros_like(upstream), upstream)
-
-
-def _cumulative(probs):
-  """Returns the sums of probs [..., C] up to each class; they never fall.
-
-  XLA on a CPU takes three times as long for a cumulative sum as for a product.
-  All of its columns add in one order, and rounding is monotonic.
-  """
-  classes = probs.shape[-1]
-  if not xla.for_cpu() or classes < products.LEAST_CLASSES:
-    return tf.cumsum(probs, -1)
-  upper = tf.linalg.band_part(tf.ones([classes, classes]), 0, -1)
-  rows = tf.matmul(tf.reshape(probs, [-1, classes]), upper)
-  return tf.reshape(rows, [*linear.dynamic_shape(probs)[:-1], classes])
 
 
 @tfp.distributions.RegisterKL(OneHot, OneHot)

@@ -11,10 +11,7 @@ from dv3.nets import xla
 
 LEAST_CLASSES = 32
 LEAST_ROWS = 1024
-"""From so many on rows are picked; measured, see docs/performance.md.
-
-From so many classes on cumulative sums are products too (`OneHot`).
-"""
+"""From so many on rows are picked; measured, see docs/performance.md."""
 
 LEAST_SUMS = 4096
 """From so many rows on a kernel's gradient is sums of picked rows.

@@ -18,13 +18,13 @@ def variable_paths(roots: Mapping[str, Any]) -> dict[Any, str]:
       them.
   """
   paths: dict[Any, str] = {}
-  seen = set()
+  seen = {}  # Nodes by their id; held, since a freed one's id is used again.
   for start, root in roots.items():
     waiting = [(start, root)]
     for path, node in waiting:  # It grows: nearer ones come first.
       if id(node) in seen:
         continue
-      seen.add(id(node))
+      seen[id(node)] = node
       if isinstance(node, tf.Variable):
         paths[node.ref()] = path
         continue

@@ -30,11 +30,6 @@ from dv3.transforms import pipeline as pipeline_lib
 
 evaluate = evaluation.evaluate  # The other injection point, for importers.
 
-# The entries of every time step besides observations, actions and latents.
-FLAGS = {
-    'reward': types.Spec((), 'float32'), 'is_first': types.Spec((), 'bool'),
-    'is_last': types.Spec((), 'bool'), 'is_terminal': types.Spec((), 'bool')}
-
 _HURRY_SECONDS = 5.0  # For an environment's step, once a signal came.
 
 
@@ -155,7 +150,7 @@ def train(
           obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
       agent_.build()
     specs = {
-        **collector_.obs_spec, **collector_.action_spec, **FLAGS,
+        **collector_.obs_spec, **collector_.action_spec, **types.FLAGS,
         **(agent_.latent_spec if replay_context else {})}
     # Resets are stored too: a little more than the budget's steps, or as much
     # again where episodes are of one step. Unwritten memory costs nothing.
