@@ -1,5 +1,6 @@
 """What cores with categorical latents share."""
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from dv3 import interfaces
 from dv3 import types
 from dv3.cores import base
 from dv3.nets import linear
+from dv3.nets import picking
 
 
 class State(NamedTuple):
@@ -195,8 +197,36 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       latents, state = self.predict_step(
           weights, action, state, latent_rng.at(t))
       return (latents, action), state
-    (latents, actions), state = base.scan(step, (), state, horizon)
+    (latents, actions), state = self._dream(step, state, horizon)
     return latents, actions, state
+
+  def _dream(self, step, state, horizon):
+    """Scans a dream; where rows are picked, with the classes beside the state.
+
+    So nobody looks for them again, and XLA stores the one-hot vectors of all
+    steps only if something else than products reads them.
+    """
+    found = picking.pick(flat(state.stoch), self.classes)
+    if not isinstance(found, picking.Picked):
+      return base.scan(step, (), state, horizon)
+    sure = True
+
+    def with_classes(t, inputs, carried):
+      nonlocal sure
+      state, index, exact = carried
+      picking.remember(state.stoch, index[..., None], exact)
+      (latents, action), state = step(t, inputs, state)
+      index, exact, _, known = picking.pick(
+          flat(state.stoch), self.classes).classes
+      sure = sure and known and latents.stoch is state.stoch
+      return (latents, action, index), (state, index, exact)
+
+    (latents, actions, index), (state, last, _) = base.scan(
+        with_classes, (), (state, *found.classes[:2]), horizon)
+    if sure:
+      picking.remember(latents.stoch, index[..., None])
+      picking.remember(state.stoch, last[..., None])
+    return (latents, actions), state
 
   def imagine_step(self, action, state, rng):
     """See `interfaces.Core.imagine_step`."""
@@ -244,3 +274,8 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     dist = distributions.OneHot(logits, self.unimix)
     stoch = dist.straight_through(rng.sample(dist))
     return Latents(deter, stoch, logits), State(deter, stoch)
+
+
+def flat(stoch):
+  """Merges the last two axes of stoch [B, S, C]."""
+  return tf.reshape(stoch, [-1, math.prod(stoch.shape[-2:])])

@@ -12,6 +12,7 @@ from dv3.cores import categorical
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import picking
 from dv3.nets import products
 
 INITIAL = ('learned', 'zeros')
@@ -94,7 +95,7 @@ class GRUCore(categorical.CategoricalCore):
     hidden_layer = lambda name: mlp.Hidden(
         hidden, norm=norm, act=act, use_bias=use_bias, fan=fan, dtype=dtype,
         name=name)
-    logits = lambda name: linear.Linear(
+    logits = lambda name: linear.Logits(
         (stoch, classes), fan=fan, dtype=dtype, name=name)
     self.input_hidden = hidden_layer('input')
     self.prior_hidden = hidden_layer('prior')
@@ -198,9 +199,8 @@ class GRUCore(categorical.CategoricalCore):
   def _advance(self, weights, deter, stoch, action):
     """Returns the next deter [B, D] float32."""
     bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
-    stoch = tf.reshape(stoch, [-1, self.stoch * self.classes])
     x = linear.piece_product(
-        products.pick(stoch, self.classes), weights.stoch_in)
+        picking.pick(categorical.flat(stoch), self.classes), weights.stoch_in)
     x += products.matmul(self._cast(action / bound), weights.action_in)
     return self.cell(weights.cell, deter, _after(self.input_hidden, x))
 

@@ -1,6 +1,5 @@
 """The recurrent state-space model with a block-diagonal GRU."""
 
-import math
 from typing import Any
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from dv3 import registry
 from dv3.cores import categorical
 from dv3.nets import linear
 from dv3.nets import mlp
+from dv3.nets import picking
 from dv3.nets import products
 
 
@@ -100,11 +100,11 @@ class RSSM(categorical.CategoricalCore):
     self.hidden_norm = mlp.norms.make(norm, dtype=dtype)
     self.gates = linear.BlockLinear(3 * deter, blocks, dtype=dtype)
     self.prior_mlp = mlp.MLP(prior_layers, hidden, **kwargs)
-    self.prior_logits = linear.Linear((stoch, classes), dtype=dtype)
+    self.prior_logits = linear.Logits((stoch, classes), dtype=dtype)
     self.posterior_first = mlp.Hidden(
         hidden, name='posterior_first', **kwargs)
     self.posterior_mlp = mlp.MLP(posterior_layers - 1, hidden, **kwargs)
-    self.posterior_logits = linear.Linear((stoch, classes), dtype=dtype)
+    self.posterior_logits = linear.Logits((stoch, classes), dtype=dtype)
     self.built = False
 
   def build(self):
@@ -203,7 +203,7 @@ class RSSM(categorical.CategoricalCore):
     action /= tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
     compute = tf.cast(deter, self._dtype)
     shared = tf.concat([
-        self.deter_in(compute), self.stoch_in(_flat(stoch)),
+        self.deter_in(compute), self.stoch_in(categorical.flat(stoch)),
         self.action_in(action)], -1)
     x = tf.concat([
         linear.to_blocks(compute, self.blocks),
@@ -228,7 +228,7 @@ class RSSM(categorical.CategoricalCore):
     compute = tf.cast(deter, self._dtype)
     shared = tf.concat(
         [self.deter_in(compute), self.stoch_in(
-            products.pick(_flat(stoch), self.classes))], -1)
+            picking.pick(categorical.flat(stoch), self.classes))], -1)
     x = linear.block_matmul(compute, weights.hidden_block)
     x += products.matmul(shared, weights.hidden_shared) + action
     return self._gated(x, weights.gates, deter)
@@ -246,8 +246,3 @@ class RSSM(categorical.CategoricalCore):
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
     deter = linear.to_blocks(deter, self.blocks)
     return linear.from_blocks(update * candidate + (1.0 - update) * deter)
-
-
-def _flat(stoch):
-  """Merges the last two axes of stoch [B, S, C]."""
-  return tf.reshape(stoch, [-1, math.prod(stoch.shape[-2:])])

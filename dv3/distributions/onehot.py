@@ -1,10 +1,14 @@
 """One-hot categoricals with uniform mix and straight-through gradients."""
 
+import functools
+import math
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from dv3.distributions import base
 from dv3.nets import linear
+from dv3.nets import picking
 
 
 class OneHot(base.Distribution):
@@ -23,6 +27,7 @@ class OneHot(base.Distribution):
 
   def __init__(self, logits, unimix: float = 0.0):
     self.raw_logits = logits = tf.cast(logits, tf.float32)
+    self.unimix = unimix
     if unimix:
       probs = tf.nn.softmax(logits)
       self.probs = (1.0 - unimix) * probs + unimix / logits.shape[-1]
@@ -48,6 +53,11 @@ class OneHot(base.Distribution):
 
   def draw(self, rng):
     """Inverts the cumulative distribution at one uniform number a group."""
+    rows, classes = math.prod(self.probs.shape[:-2]), self.probs.shape[-1]
+    if picking.pays(rows, classes):
+      uniform = rng.uniform(self.probs.shape[:-1])
+      return picking.one_hot(
+          _draw_by_class(self.raw_logits, self.unimix, uniform), classes)
     cumulative = tf.cumsum(self.probs, -1)
     shape = linear.dynamic_shape(self.probs)
     uniform = rng.uniform(shape[:-1])
@@ -66,6 +76,28 @@ class OneHot(base.Distribution):
     """
     return _straight_through(
         tf.stop_gradient(tf.cast(sample, tf.float32)), self.probs)
+
+
+def _draw_by_class(logits, unimix, uniform):
+  """See `OneHot.draw`; returns classes [..., G] int32.
+
+  With classes outermost XLA on a CPU vectorises each step, over groups.
+  """
+  *lead, groups, classes = logits.shape
+  logits = tf.linalg.matrix_transpose(logits)
+  greatest = tf.reduce_max(logits, -2)
+  total = tf.zeros([*lead, groups])
+  sums = []
+  for c in range(classes):
+    total += tf.exp(logits[..., c, :] - greatest)
+    sums.append(total)
+  if unimix:
+    sums = [
+        (1.0 - unimix) * x + unimix * (c + 1) / classes * total
+        for c, x in enumerate(sums)]
+  # As multiples of the total: a last class of probability 0 is never drawn.
+  below = [tf.cast(x < uniform * total, tf.int32) for x in sums[:-1]]
+  return functools.reduce(lambda a, b: a + b, below)
 
 
 @tf.custom_gradient

@@ -5,7 +5,7 @@ from dv3 import types
 from dv3.nets import linear
 from dv3.nets import mlp
 from dv3.nets import part
-from dv3.nets import products
+from dv3.nets import picking
 
 
 class MLPHead(part.Part, interfaces.Head):
@@ -61,6 +61,6 @@ class MLPHead(part.Part, interfaces.Head):
   def hidden(self, features):
     """Returns the perceptron's result [..., U] for {name: [..., F]}."""
     return self.mlp([
-        products.pick(features[name], size.classes)
+        picking.pick(features[name], size.classes)
         if isinstance(size, types.OneHotSize) else features[name]
         for name, size in self.feature_sizes])

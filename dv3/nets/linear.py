@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from dv3 import errors
 from dv3.nets import initializers
+from dv3.nets import picking
 from dv3.nets import products
 
 
@@ -17,7 +18,7 @@ class Linear(keras.layers.Layer):
   The kernel is [in, out] float32; it is cast to the compute dtype once per
   call. With a tuple of units the output's last axis is reshaped to it. Where x
   is a list of tensors, they count as one whose last axis they make up, without
-  being concatenated. A tensor may be a `products.Picked`.
+  being concatenated. A tensor may be a `picking.Picked`.
 
   Args:
     units: output size, or a tuple of ints for a shaped output.
@@ -63,6 +64,29 @@ class Linear(keras.layers.Layer):
     return {
         **super().get_config(), 'units': self.units, 'use_bias': self.use_bias,
         'scale': self.scale, 'fan': self.fan}
+
+
+class Logits(Linear):
+  """The logits [..., G, C] of G categoricals over C classes.
+
+  A `Linear` of units (G, C). Where XLA compiles for a CPU and rows are many,
+  classes are outermost in memory, as sampling wants them: the transposition is
+  one of the kernel, and its counterpart in `distributions.OneHot` cancels out.
+  """
+
+  def call(self, x):
+    groups, classes = self.units
+    lead = x.shape[:-1]
+    if not picking.pays(lead.num_elements(), classes):
+      return super().call(x)
+    turn = lambda x: tf.reshape(tf.linalg.matrix_transpose(tf.reshape(
+        tf.cast(x, self.compute_dtype), [-1, groups, classes])),
+        [-1, classes * groups])
+    y = piece_product(x, turn(self.kernel))
+    if self.bias is not None:
+      y += turn(self.bias)
+    return tf.linalg.matrix_transpose(
+        tf.reshape(y, [*lead, classes, groups]))
 
 
 def _indivisible(blocks, size, what):
@@ -164,21 +188,21 @@ def dense_product(x, kernel):
 
 def piece_product(piece, kernel):
   """Multiplies an input [..., i], maybe `Picked`, by kernel [i, o]."""
-  if isinstance(piece, products.Picked):
-    return products.picked(piece, kernel)
+  if isinstance(piece, picking.Picked):
+    return picking.picked(piece, kernel)
   return dense_product(tf.cast(piece, kernel.dtype), kernel)
 
 
 def pieces_of(x) -> list:
   """Returns the tensors that make up one input, see `Linear`."""
   several = isinstance(x, (list, tuple)) and not isinstance(
-      x, products.Picked)
+      x, picking.Picked)
   return list(x) if several else [x]
 
 
 def values(piece):
-  """Returns the tensor of an input that may be a `products.Picked`."""
-  return piece.value if isinstance(piece, products.Picked) else piece
+  """Returns the tensor of an input that may be a `picking.Picked`."""
+  return piece.value if isinstance(piece, picking.Picked) else piece
 
 
 def dynamic_shape(x):

@@ -6,7 +6,7 @@ import tf_keras as keras
 from dv3 import errors
 from dv3.nets import linear
 from dv3.nets import norms
-from dv3.nets import products
+from dv3.nets import picking
 
 
 def activation(name):
@@ -131,7 +131,7 @@ class MLP(keras.layers.Layer):
     lead = linear.dynamic_shape(plain[0])[:-1]
     # As one matrix: under XLA on the CPU, sums over several axes are slow.
     x = [
-        piece.rows() if isinstance(piece, products.Picked)
+        piece.rows() if isinstance(piece, picking.Picked)
         else tf.reshape(piece, [-1, piece.shape[-1]]) for piece in pieces]
     for layer in self.hidden:
       x = layer(x)

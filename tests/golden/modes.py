@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from dv3.nets import norms
+from dv3.nets import picking
 from dv3.nets import products
 from dv3.nets import xla
 
@@ -16,9 +17,9 @@ def compiled(function, mode, monkeypatch):
   """
   if mode == 'xla_cpu':
     monkeypatch.setattr(norms, 'LONG', 0)
-    monkeypatch.setattr(products, 'LEAST_ROWS', 1)
-    monkeypatch.setattr(products, 'LEAST_SUMS', 1)
-    monkeypatch.setattr(products, 'LEAST_CLASSES', 1)
+    monkeypatch.setattr(picking, 'LEAST_ROWS', 1)
+    monkeypatch.setattr(picking, 'LEAST_SUMS', 1)
+    monkeypatch.setattr(picking, 'LEAST_CLASSES', 1)
     monkeypatch.setattr(
         products, 'processor_multiplies_bfloat16', lambda: True)
     return xla.compiled(function)

@@ -1,7 +1,5 @@
 """Dense products, their gradients and blocks, against NumPy."""
 
-import copy
-import pickle
 import subprocess
 import sys
 
@@ -10,8 +8,6 @@ import pytest
 import tensorflow as tf
 
 from dv3 import distributions
-from dv3 import types
-from dv3.heads import twohot
 from dv3.nets import linear
 from dv3.nets import products
 from dv3.nets import xla
@@ -53,25 +49,6 @@ def test_blocks_come_back_in_order():
       linear.to_blocks(x, 3)[1], [[4, 5, 6, 7], [16, 17, 18, 19]])
   np.testing.assert_array_equal(
       linear.from_blocks(linear.to_blocks(x, 3)), x)
-
-
-class Numbers:
-  """A key whose uniform numbers are known."""
-
-  def __init__(self, values):
-    self.values = values
-
-  def uniform(self, shape):
-    return tf.reshape(tf.constant(self.values, tf.float32), shape)
-
-
-@pytest.mark.parametrize('number, index', [
-    (0.05, 0), (0.15, 1), (0.55, 2), (0.95, 3)])
-def test_a_draw_inverts_the_cumulative_distribution(number, index):
-  logits = np.log([[0.1, 0.3, 0.2, 0.4]]).astype(np.float32)  # One group.
-  dist = distributions.OneHot(logits[None])
-  sample = dist.draw(Numbers([number]))
-  np.testing.assert_array_equal(sample[0, 0], np.eye(4)[index])
 
 
 def test_a_two_hot_target_meets_its_two_bins():
@@ -176,106 +153,3 @@ def test_what_reads_a_product_neither_aborts_nor_is_refused():
   run = subprocess.run(
       [sys.executable, '-c', ABORTS], capture_output=True, text=True)
   assert run.stdout.strip() == 'whole', run.stderr[-2000:]
-
-
-def one_hots(rows, groups, classes):
-  """Returns [rows, groups * classes] with some groups of zeros."""
-  rng = np.random.default_rng(0)
-  value = np.eye(classes, dtype=np.float32)[
-      rng.integers(0, classes, (rows, groups))]
-  value[rng.random((rows, groups)) < 0.1] = 0.0
-  return value.reshape(rows, groups * classes)
-
-
-@pytest.mark.parametrize(
-    'dtype, bound', [('float32', 1e-5), ('bfloat16', 0.02)])
-@pytest.mark.parametrize('least_sums', [1, 10_000])
-@pytest.mark.parametrize('lead', [(24,), (4, 6)])
-@pytest.mark.parametrize('change', ['none', 'soft', 'two', 'small', 'negative'])
-def test_picked_rows_are_the_product(
-    change, lead, least_sums, dtype, bound, monkeypatch):
-  monkeypatch.setattr(products, 'LEAST_ROWS', 1)
-  monkeypatch.setattr(products, 'LEAST_SUMS', least_sums)
-  classes = products.LEAST_CLASSES
-  value = one_hots(24, 3, classes)
-  one = value[7, :classes]
-  one[:] = np.eye(classes)[3]
-  if change == 'soft':
-    one[3:5] = 0.9, 0.1
-  elif change == 'two':
-    one[5] = 1.0
-  elif change == 'small':
-    one[3] = 0.4
-  elif change == 'negative':
-    one[6] = -0.5
-  value = value.reshape(*lead, -1)
-  rng = np.random.default_rng(1)
-  kernel = rng.standard_normal((3 * classes, 8)).astype(np.float32)
-  upstream = rng.standard_normal((*lead, 8)).astype(np.float32)
-
-  def run(value, kernel, upstream):
-    kernel = tf.cast(kernel, dtype)
-    with tf.GradientTape() as tape:
-      tape.watch([value, kernel])
-      x = products.pick(value, classes)
-      assert isinstance(x, products.Picked)
-      y = products.picked(x, kernel)
-    return y, *tape.gradient(
-        y, [value, kernel], output_gradients=tf.cast(upstream, dtype)), x.exact
-
-  *results, exact = xla.compiled(run)(
-      tf.constant(value), tf.constant(kernel), tf.constant(upstream))
-  assert exact == (change == 'none')
-  y, dx, dw = (x.numpy().astype(np.float64) for x in results)
-  rows = value.reshape(24, -1).astype(np.float64)
-  dy = upstream.reshape(24, -1)
-  close = lambda a, b: np.testing.assert_allclose(
-      a, b, atol=bound * np.abs(b).max())
-  close(y, (rows @ kernel).reshape(*lead, 8))
-  close(dx, (dy @ kernel.T).reshape(value.shape))
-  close(dw, rows.T @ dy)
-
-
-def test_rows_are_picked_only_where_it_pays(monkeypatch):
-  many = tf.zeros([products.LEAST_ROWS, 2 * products.LEAST_CLASSES])
-  assert products.pick(many, products.LEAST_CLASSES) is many  # Not compiled.
-  kinds = []
-  def ask(x):
-    for rows, classes in ((products.LEAST_ROWS, products.LEAST_CLASSES), (
-        products.LEAST_ROWS - 1, products.LEAST_CLASSES), (
-            products.LEAST_ROWS, products.LEAST_CLASSES // 2)):
-      kinds.append(type(products.pick(x[:rows], classes)))
-    return x
-  monkeypatch.setattr(xla, 'has_gpu', lambda: False)
-  xla.compiled(ask).get_concrete_function(many)
-  assert [kind is products.Picked for kind in kinds] == [True, False, False]
-
-
-@pytest.mark.parametrize('layers', [0, 2])
-def test_a_head_of_one_hot_features_is_that_of_any(layers, monkeypatch):
-  monkeypatch.setattr(products, 'LEAST_ROWS', 1)
-  classes = products.LEAST_CLASSES
-  features = {
-      'deter': tf.random.stateless_normal([5, 4], [0, 1]),
-      'stoch': tf.constant(one_hots(5, 2, classes))}
-  heads = [
-      twohot.TwoHotHead(
-          feature_spec={'deter': 4, 'stoch': size}, layers=layers, units=6,
-          output_scale=1.0)
-      for size in (
-          2 * classes, types.OneHotSize(2 * classes, classes))]
-  for head in heads:
-    head.build()
-  for ours, theirs in zip(*(head.variables for head in heads), strict=True):
-    theirs.assign(ours)
-  expected, found = (
-      xla.compiled(lambda x, head=head: head(x).mean())(features)
-      for head in heads)
-  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    'copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_the_size_of_a_one_hot_feature_is_an_integer_that_says_more(copied):
-  size = copied(types.OneHotSize(64, 16))
-  assert (size, size.classes, size + 1) == (64, 16, 65)
