@@ -86,6 +86,10 @@ def _draw_by_class(logits, unimix, uniform):
   *lead, groups, classes = logits.shape
   logits = tf.linalg.matrix_transpose(logits)
   greatest = tf.reduce_max(logits, -2)
+  # XLA fuses no product: what draws the numbers cannot be vectorised, nor could
+  # what it is fused with.
+  uniform = tf.matmul(tf.reshape(uniform, [-1, groups]), tf.eye(groups))
+  uniform = tf.reshape(uniform, [*lead, groups])
   total = tf.zeros([*lead, groups])
   sums = []
   for c in range(classes):
