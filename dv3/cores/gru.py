@@ -200,8 +200,8 @@ class GRUCore(categorical.CategoricalCore):
     """Returns the next deter [B, D] float32."""
     bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
     x = linear.piece_product(
-        picking.pick(categorical.flat(stoch), self.classes), weights.stoch_in)
-    x += products.matmul(self._cast(action / bound), weights.action_in)
+        picking.pick(categorical.flat(stoch), self.classes), weights.stoch_in,
+        products.matmul(self._cast(action / bound), weights.action_in))
     return self.cell(weights.cell, deter, _after(self.input_hidden, x))
 
   def _learned_state(self) -> categorical.State:

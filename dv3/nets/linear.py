@@ -1,6 +1,5 @@
 """Dense and block-diagonal linear layers."""
 
-import functools
 import math
 
 import tensorflow as tf
@@ -51,9 +50,11 @@ class Linear(keras.layers.Layer):
     pieces = pieces_of(x)
     kernel = tf.cast(self.kernel, self.compute_dtype)
     kernels = tf.split(kernel, [values(piece).shape[-1] for piece in pieces])
-    y = functools.reduce(lambda a, b: a + b, [
-        piece_product(piece, rows)
-        for piece, rows in zip(pieces, kernels, strict=True)])
+    y = None
+    for piece, rows in sorted(
+        zip(pieces, kernels, strict=True),
+        key=lambda pair: isinstance(pair[0], picking.Picked)):
+      y = piece_product(piece, rows, y)
     if self.bias is not None:
       y += tf.cast(self.bias, self.compute_dtype)
     if not isinstance(self.units, tuple):
@@ -186,11 +187,18 @@ def dense_product(x, kernel):
   return tf.reshape(y, [*lead, kernel.shape[1]])
 
 
-def piece_product(piece, kernel):
-  """Multiplies an input [..., i], maybe `Picked`, by kernel [i, o]."""
+def piece_product(piece, kernel, plus=None):
+  """Multiplies an input [..., i], maybe `Picked`, by kernel [i, o].
+
+  Args:
+    piece: the input.
+    kernel: as above.
+    plus: [..., o] to add to the product; None for 0.
+  """
   if isinstance(piece, picking.Picked):
-    return picking.picked(piece, kernel)
-  return dense_product(tf.cast(piece, kernel.dtype), kernel)
+    return picking.picked(piece, kernel, plus)
+  y = dense_product(tf.cast(piece, kernel.dtype), kernel)
+  return y if plus is None else plus + y
 
 
 def pieces_of(x) -> list:

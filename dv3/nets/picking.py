@@ -119,10 +119,16 @@ def remember(value, index, exact=None) -> None:
   setattr(value, _KNOWN, Classes(index, exact, whole, sure))
 
 
-def picked(x: Picked, kernel):
+def picked(x: Picked, kernel, plus=None):
   """Multiplies x.value [..., G * C] by kernel [G * C, o].
 
   As `products.dense` does. Sums are in float32.
+
+  Args:
+    x: the one-hot groups.
+    kernel: as above.
+    plus: [..., o] that is added to the product while that is in registers; None
+      for 0.
   """
   shape = [*x.value.shape[:-1], kernel.shape[1]]
   value, (index, exact, whole, _) = x.rows()
@@ -130,8 +136,8 @@ def picked(x: Picked, kernel):
   size = kernel.shape[0] // count
 
   @tf.custom_gradient
-  def product(value, kernel):
-    """Returns the product, which has the gradient of both."""
+  def product(value, kernel, *plus):
+    """Returns the sum, which has the gradients of all."""
     rows = lambda: tf.cast(whole(), kernel.dtype)
 
     def gradient(dy):
@@ -146,20 +152,29 @@ def picked(x: Picked, kernel):
           for g in range(count)], 0), kernel.dtype)
       few = index.shape[0] < LEAST_SUMS
       return tf.cast(dx, value.dtype), (
-          by_rows() if few else tf.cond(exact, by_groups, by_rows))
+          by_rows() if few else tf.cond(exact, by_groups, by_rows)), *(
+              dy for _ in plus)
 
     table = tf.reshape(tf.cast(kernel, tf.float32), [count, size, -1])
     there = tf.cast(index >= 0, tf.float32)
     at = tf.maximum(index, 0)
     # Term by term: XLA vectorises this, and not a sum over an axis of one
     # gather.
-    by_terms = lambda: tf.cast(functools.reduce(lambda a, b: a + b, [
-        tf.gather(table[g], at[:, g]) * there[:, g, None]
-        for g in range(count)]), kernel.dtype)
+    by_terms = lambda: tf.cast(_sum([
+        *(tf.cast(x, tf.float32) for x in plus),
+        *(tf.gather(table[g], at[:, g]) * there[:, g, None]
+          for g in range(count))]), kernel.dtype)
     # The condition also keeps what reads the sum from adding the terms again.
-    return tf.cond(
-        exact, by_terms, lambda: products.matmul(rows(), kernel)), gradient
-  return tf.reshape(product(value, kernel), shape)
+    return tf.cond(exact, by_terms, lambda: _sum([
+        products.matmul(rows(), kernel), *plus])), gradient
+
+  others = [] if plus is None else [_rows(plus)]
+  return tf.reshape(product(value, kernel, *others), shape)
+
+
+def _sum(terms):
+  """Adds tensors of one shape, one after the other."""
+  return functools.reduce(lambda a, b: a + b, terms)
 
 
 def _rows(x):

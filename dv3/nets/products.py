@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from dv3.nets import xla
 
+_MANY_ROWS = 2048
+
 _CPU_FLAGS = {'amx_bf16', 'avx512_bf16'}
 
 
@@ -46,20 +48,25 @@ def dense(x, kernel):
 
   As `matmul`, with a gradient of the kernel for n far above i and o.
   """
-  return _wide_matmul(x, kernel) if is_wide(x) else _dense(x, kernel)
+  if is_wide(x):
+    return _wide_matmul(x, kernel)
+  return _dense(x, kernel) if xla.for_cpu() else tf.matmul(x, kernel)
 
 
 @tf.custom_gradient
 def _dense(x, kernel):
   """Multiplies x [n, i] by kernel [i, o].
 
-  The kernel's gradient transposes the narrower of the two factors: measured 2.2
-  times faster under XLA on the CPU, 1.5 times in graphs, for i = 8 o.
+  For XLA on a CPU: the kernel's gradient transposes the narrower of the two
+  factors, measured 2.2 times faster for i = 8 o; of few rows only then.
   """
   def gradient(dy):
     dx = tf.matmul(dy, kernel, transpose_b=True)
     rows = x.shape[0]
-    if kernel.shape[1] >= kernel.shape[0] or rows is None or rows % 2:
+    size_in, size_out = kernel.shape
+    pays = rows is not None and not rows % 2 and size_in > size_out and (
+        rows >= _MANY_ROWS or size_in >= 8 * size_out)
+    if not pays:
       return dx, tf.matmul(x, dy, transpose_a=True)
     # In two halves, since XLA would undo the exchange of the factors of one.
     half = lambda x: tf.reshape(x, [2, rows // 2, x.shape[1]])
