@@ -477,6 +477,22 @@ def test_plugins_are_recorded_and_asked_for_again(tmp_path, monkeypatch):
   load(str(tmp_path / 'run'), plugins=['acme_config'])
 
 
+def test_an_argument_that_must_be_bound():
+  text = refused(params=['learn.world = @env.fake.grid'])
+  assert text == (
+      'nothing binds env.fake.grid.size, which has no default; bind it: '
+      "--gin_param='env.fake.grid.size = ...'")
+
+
+@pytest.mark.parametrize('reference, scope', [
+    ('env.fake.grid', ''), ('here/env.fake.grid', 'here/'),
+    ('here/env.fake.grid', '')])
+def test_an_argument_that_is_bound(reference, scope):
+  parse(params=[
+      f'learn.world = @{reference}', f'{scope}env.fake.grid.size = 3'])
+  assert learn()['world'].kwargs == {'size': 3}
+
+
 def test_operative_configuration(tmp_path):
   parse('preset/grid.gin', 'variant/other.gin')
   config.save_operative(str(tmp_path))

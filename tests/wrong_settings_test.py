@@ -46,6 +46,13 @@ CORE = {'token_size': 4, 'action_size': 2}
      'number of encoder.cnn.multipliers is 0'),
     ('encoder', 'valid_cnn', {'obs_spec': IMAGE, 'kernel_size': 0},
      'encoder.valid_cnn.kernel_size'),
+    *(('encoder', name, {'obs_spec': NUMBERS},
+       r"'numbers' of shape \(3,\) is no image.*encoder.dict")
+      for name in ('cnn', 'valid_cnn')),
+    *(('decoder', name, {'obs_spec': NUMBERS, 'feature_spec': FEATURES},
+       r"'numbers' of shape \(3,\) is no image.*decoder.dict")
+      for name in ('cnn', 'transposed_cnn', 'valid_cnn')),
+    ('encoder', 'cnn', {'obs_spec': {}}, 'no image.*encoder.dict'),
     *(('decoder', name, {
         'obs_spec': NUMBERS, 'feature_spec': FEATURES, 'units': 0},
        f'decoder.{name}.units is 0') for name in ('mlp', 'normal_mlp')),

@@ -339,6 +339,25 @@ def _follow(value: Any, bindings: Bindings, use: Use):
       yield from _follow(bindings.macros[leaf.name].value, bindings, use)
 
 
+def check_arguments(bindings: Bindings, use: Use) -> None:
+  """Raises UserError if a chosen component lacks an argument without default."""
+  for scope, selector in sorted(use.calls):
+    component = names.split(selector)
+    if not component:
+      continue
+    bound = {
+        argument for outer, name, argument in bindings.parameters
+        if name == selector and _within(scope, outer)}
+    missing = set(names.required(selector)) - bound
+    if component[0] == 'head':
+      missing.discard('action_spec')  # Actors get it; see `_misfit_of_head`.
+    if missing:
+      argument = f'{selector}.{min(missing)}'
+      raise errors.UserError(
+          f'nothing binds {argument}, which has no default; bind it: '
+          f"--gin_param='{argument} = ...'")
+
+
 def unused(bindings: Bindings, use: Use) -> list[reader.Binding]:
   """Returns the bindings that nothing chosen will use."""
   result = [b for n, b in bindings.macros.items() if n not in use.macros]

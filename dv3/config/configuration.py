@@ -173,6 +173,7 @@ def _finish(bindings, sources, roots) -> Config:
   checks.check_slots(merged)
   use = checks.reach(merged, roots)
   checks.check_used(merged, use)
+  checks.check_arguments(merged, use)
   macros = {name: b.value for name, b in merged.macros.items()}
   parameters = {key: b.value for key, b in merged.parameters.items()}
   config = Config(

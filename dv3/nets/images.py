@@ -69,8 +69,17 @@ def common_size(specs: types.Specs, least: int = 1) -> tuple[int, int]:
   """Returns the rows and columns that all image entries have.
 
   Raises:
-    UserError: if they differ, or are below `least` pixels a side.
+    UserError: if they differ, or are below `least` pixels a side, if one is no
+      image, or there is none.
   """
+  wrong = [
+      f'{key!r} of shape {spec.shape} is no image'
+      for key, spec in specs.items() if len(spec.shape) not in (2, 3)]
+  if wrong or not specs:
+    raise errors.UserError(
+        f'{"; ".join(wrong) or "there is no image among the observations"}; '
+        'use encoder.dict and decoder.dict, which give each observation the '
+        'network that suits it')
   sizes = {key: tuple(spec.shape[:2]) for key, spec in specs.items()}
   if len(set(sizes.values())) > 1:
     raise errors.UserError(
