@@ -340,7 +340,7 @@ def _follow(value: Any, bindings: Bindings, use: Use):
 
 
 def check_arguments(bindings: Bindings, use: Use) -> None:
-  """Raises UserError if a chosen component lacks an argument without default."""
+  """Raises UserError if a component lacks an argument without a default."""
   for scope, selector in sorted(use.calls):
     component = names.split(selector)
     if not component:

@@ -62,9 +62,9 @@ def _dense(x, kernel):
   """
   def gradient(dy):
     dx = tf.matmul(dy, kernel, transpose_b=True)
-    rows = x.shape[0]
+    rows = x.shape[0] or 1  # 1 where it is not known.
     size_in, size_out = kernel.shape
-    pays = rows is not None and not rows % 2 and size_in > size_out and (
+    pays = not rows % 2 and size_in > size_out and (
         rows >= _MANY_ROWS or size_in >= 8 * size_out)
     if not pays:
       return dx, tf.matmul(x, dy, transpose_a=True)
