@@ -1,7 +1,6 @@
 """One-hot categoricals with uniform mix and straight-through gradients."""
 
 import functools
-import math
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -53,7 +52,7 @@ class OneHot(base.Distribution):
 
   def draw(self, rng):
     """Inverts the cumulative distribution at one uniform number a group."""
-    rows, classes = math.prod(self.probs.shape[:-2]), self.probs.shape[-1]
+    rows, classes = self.probs.shape[:-2].num_elements(), self.probs.shape[-1]
     if picking.pays(rows, classes):
       uniform = rng.uniform(self.probs.shape[:-1])
       return picking.one_hot(

@@ -216,6 +216,19 @@ def test_classes_are_not_known_of_anything_else(change, always):
       np.reshape(found, np.shape(expected)), expected)
 
 
+def test_latents_of_a_batch_of_unknown_size():
+  """As in what `dv3-export` writes for serving."""
+  layer = linear.Logits((3, 4))
+  layer.build([None, 5])
+
+  @tf.function(input_signature=[tf.TensorSpec([None, 5])])
+  def run(x):
+    return rng_lib.Rng(7).sample(distributions.OneHot(layer(x), 0.01))
+
+  np.testing.assert_array_equal(
+      tf.reduce_sum(run(tf.ones([6, 5])), -1), np.ones((6, 3)))
+
+
 @pytest.mark.parametrize('bias', [False, True])
 def test_logits_with_classes_outermost_are_those_of_any(bias, always):
   layer = linear.Logits((3, 4), use_bias=bias)
