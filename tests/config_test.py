@@ -477,6 +477,13 @@ def test_plugins_are_recorded_and_asked_for_again(tmp_path, monkeypatch):
   load(str(tmp_path / 'run'), plugins=['acme_config'])
 
 
+@pytest.fixture(name='env_slot')
+def use_env_slot(monkeypatch):
+  """`learn.world` as an argument whose component dv3 itself calls."""
+  monkeypatch.setitem(checks.SLOTS, 'fakes.learn', {'world': 'env'})
+
+
+@pytest.mark.usefixtures('env_slot')
 def test_an_argument_that_must_be_bound():
   text = refused(params=['learn.world = @env.fake.grid'])
   assert text == (
@@ -487,10 +494,15 @@ def test_an_argument_that_must_be_bound():
 @pytest.mark.parametrize('reference, scope', [
     ('env.fake.grid', ''), ('here/env.fake.grid', 'here/'),
     ('here/env.fake.grid', '')])
+@pytest.mark.usefixtures('env_slot')
 def test_an_argument_that_is_bound(reference, scope):
   parse(params=[
       f'learn.world = @{reference}', f'{scope}env.fake.grid.size = 3'])
   assert learn()['world'].kwargs == {'size': 3}
+
+
+def test_what_the_users_own_code_calls_may_be_given_arguments():
+  parse(params=['learn.world = @env.fake.grid'])
 
 
 def test_operative_configuration(tmp_path):

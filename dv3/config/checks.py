@@ -339,23 +339,32 @@ def _follow(value: Any, bindings: Bindings, use: Use):
       yield from _follow(bindings.macros[leaf.name].value, bindings, use)
 
 
-def check_arguments(bindings: Bindings, use: Use) -> None:
-  """Raises UserError if a component lacks an argument without a default."""
-  for scope, selector in sorted(use.calls):
-    component = names.split(selector)
-    if not component:
-      continue
-    bound = {
-        argument for outer, name, argument in bindings.parameters
-        if name == selector and _within(scope, outer)}
-    missing = set(names.required(selector)) - bound
-    if component[0] == 'head':
-      missing.discard('action_spec')  # Actors get it; see `_misfit_of_head`.
-    if missing:
-      argument = f'{selector}.{min(missing)}'
-      raise errors.UserError(
-          f'nothing binds {argument}, which has no default; bind it: '
-          f"--gin_param='{argument} = ...'")
+def check_arguments(bindings: Bindings) -> None:
+  """Raises UserError if a component lacks an argument without a default.
+
+  Only of components that the library itself calls, for what calls others may
+  give them arguments.
+  """
+  for binding in bindings.parameters.values():
+    kind = SLOTS.get(binding.selector, {}).get(binding.argument)
+    value = reader.expand(binding.value, bindings.macros) if kind else None
+    for leaf in reader.leaves(value):
+      if isinstance(leaf, reader.Reference) and names.split(leaf.selector):
+        _check_bound(bindings, leaf.scope or binding.scope, leaf.selector)
+
+
+def _check_bound(bindings: Bindings, scope: str, selector: str) -> None:
+  """Raises UserError if a component, called in a scope, lacks an argument."""
+  bound = {
+      argument for outer, name, argument in bindings.parameters
+      if name == selector and _within(scope, outer)}
+  # Actors are given what they act with; see `_misfit_of_head`.
+  missing = set(names.required(selector)) - bound - {'action_spec'}
+  if missing:
+    argument = f'{selector}.{min(missing)}'
+    raise errors.UserError(
+        f'nothing binds {argument}, which has no default; bind it: '
+        f"--gin_param='{argument} = ...'")
 
 
 def unused(bindings: Bindings, use: Use) -> list[reader.Binding]:

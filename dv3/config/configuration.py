@@ -171,9 +171,9 @@ def _finish(bindings, sources, roots) -> Config:
   checks.check_macros(merged)
   checks.check_types(merged)
   checks.check_slots(merged)
+  checks.check_arguments(merged)
   use = checks.reach(merged, roots)
   checks.check_used(merged, use)
-  checks.check_arguments(merged, use)
   macros = {name: b.value for name, b in merged.macros.items()}
   parameters = {key: b.value for key, b in merged.parameters.items()}
   config = Config(

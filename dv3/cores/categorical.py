@@ -206,7 +206,8 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     So nobody looks for them again, and XLA stores the one-hot vectors of all
     steps only if something else than products reads them.
     """
-    found = picking.pick(flat(state.stoch), self.classes)
+    found = isinstance(state, State) and picking.pick(
+        flat(state.stoch), self.classes)
     if not isinstance(found, picking.Picked):
       return base.scan(step, (), state, horizon)
     sure = True
@@ -216,9 +217,10 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       state, index, exact = carried
       picking.remember(state.stoch, index[..., None], exact)
       (latents, action), state = step(t, inputs, state)
-      index, exact, _, known = picking.pick(
+      index, exact, _ = picking.pick(
           flat(state.stoch), self.classes).classes
-      sure = sure and known and latents.stoch is state.stoch
+      sure = sure and exact is None and latents.stoch is state.stoch
+      exact = tf.constant(True) if exact is None else exact
       return (latents, action, index), (state, index, exact)
 
     (latents, actions, index), (state, last, _) = base.scan(

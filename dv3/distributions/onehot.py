@@ -52,11 +52,10 @@ class OneHot(base.Distribution):
 
   def draw(self, rng):
     """Inverts the cumulative distribution at one uniform number a group."""
-    rows, classes = self.probs.shape[:-2].num_elements(), self.probs.shape[-1]
-    if picking.pays(rows, classes):
-      uniform = rng.uniform(self.probs.shape[:-1])
-      return picking.one_hot(
-          _draw_by_class(self.raw_logits, self.unimix, uniform), classes)
+    if picking.draws_pay(self.probs.shape):
+      index = _draw_by_class(
+          self.raw_logits, self.unimix, rng.uniform(self.probs.shape[:-1]))
+      return picking.one_hot(index, self.probs.shape[-1])
     cumulative = tf.cumsum(self.probs, -1)
     shape = linear.dynamic_shape(self.probs)
     uniform = rng.uniform(shape[:-1])

@@ -70,15 +70,15 @@ class Linear(keras.layers.Layer):
 class Logits(Linear):
   """The logits [..., G, C] of G categoricals over C classes.
 
-  A `Linear` of units (G, C). Where XLA compiles for a CPU and rows are many,
-  classes are outermost in memory, as sampling wants them: the transposition is
-  one of the kernel, and its counterpart in `distributions.OneHot` cancels out.
+  A `Linear` of units (G, C), for one tensor. Where draws by classes pay, see
+  `picking.draws_pay`, classes are outermost in memory: the transposition is one
+  of the kernel, and its counterpart in `distributions.OneHot` cancels out.
   """
 
   def call(self, x):
     groups, classes = self.units
     lead = x.shape[:-1]
-    if not picking.pays(lead.num_elements(), classes):
+    if not picking.draws_pay([*lead, groups, classes]):
       return super().call(x)
     turn = lambda x: tf.reshape(tf.linalg.matrix_transpose(tf.reshape(
         tf.cast(x, self.compute_dtype), [-1, groups, classes])),

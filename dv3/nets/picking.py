@@ -15,6 +15,10 @@ LEAST_CLASSES = 32
 LEAST_ROWS = 1024
 """From so many on rows are picked; measured, see docs/performance.md."""
 
+LEAST_GROUPS = 8
+MOST_CLASSES = 64
+"""A draw by classes is vectorised over groups, and each class is code."""
+
 LEAST_SUMS = 4096
 """From so many rows on a kernel's gradient is sums of picked rows.
 
@@ -34,16 +38,14 @@ class Classes(NamedTuple):
 
   Attributes:
     index: [..., G] int32, where a group's 1 is; -1 for a group of zeros.
-    exact: bool scalar, whether all groups are so.
+    exact: bool scalar, whether all groups are so; None where that is certain.
     whole: returns the tensor [..., G * C]. Where that is first computed from
       `index`, and nothing else reads the tensor, it need not be stored.
-    sure: whether it is known while tracing that `exact` is true.
   """
 
   index: tf.Tensor
-  exact: tf.Tensor
+  exact: tf.Tensor | None
   whole: Callable[[], tf.Tensor]
-  sure: bool
 
 
 class Picked(NamedTuple):
@@ -73,6 +75,14 @@ def pays(rows: int | None, classes: int) -> bool:
       and classes >= LEAST_CLASSES)
 
 
+def draws_pay(shape) -> bool:
+  """Whether logits [..., G, C] are best drawn with the classes outermost."""
+  *lead, groups, classes = shape
+  rows = None if None in lead else math.prod(lead)
+  return pays(rows, classes) and (
+      groups >= LEAST_GROUPS and classes <= MOST_CLASSES)
+
+
 def pick(value, classes: int) -> 'tf.Tensor | Picked':
   """Finds the picked rows where that makes products faster, else returns value.
 
@@ -83,6 +93,7 @@ def pick(value, classes: int) -> 'tf.Tensor | Picked':
     value: [..., G * C], groups that most likely are one-hot.
     classes: C.
   """
+  value = tf.convert_to_tensor(value)
   lead = value.shape[:-1].as_list()
   if None in lead or not pays(math.prod(lead), classes):
     return value
@@ -107,16 +118,10 @@ def remember(value, index, exact=None) -> None:
     index: [..., G] int32, see `Classes`.
     exact: bool scalar, whether they are one-hot; None if that is certain.
   """
-  sure = exact is None
-  if sure:
-    # True, but XLA does not know: without a condition, what reads a sum of
-    # picked rows would add them up again.
-    exact = tf.reduce_all(_rows(index)[0] < value.shape[-1])
-    whole = lambda: tf.reshape(
-        tf.one_hot(index, value.shape[-1] // index.shape[-1]), value.shape)
-  else:
-    whole = lambda: value
-  setattr(value, _KNOWN, Classes(index, exact, whole, sure))
+  rebuilt = lambda: tf.reshape(
+      tf.one_hot(index, value.shape[-1] // index.shape[-1]), value.shape)
+  setattr(value, _KNOWN, Classes(
+      index, exact, rebuilt if exact is None else lambda: value))
 
 
 def picked(x: Picked, kernel, plus=None):
@@ -131,9 +136,13 @@ def picked(x: Picked, kernel, plus=None):
       for 0.
   """
   shape = [*x.value.shape[:-1], kernel.shape[1]]
-  value, (index, exact, whole, _) = x.rows()
+  value, (index, exact, whole) = x.rows()
   count = index.shape[-1]
   size = kernel.shape[0] // count
+  if exact is None:
+    # True, but XLA does not know it: without the condition below, what reads
+    # the sum would add its terms again.
+    exact = tf.reduce_all(index[0] < size)
 
   @tf.custom_gradient
   def product(value, kernel, *plus):
@@ -164,7 +173,6 @@ def picked(x: Picked, kernel, plus=None):
         *(tf.cast(x, tf.float32) for x in plus),
         *(tf.gather(table[g], at[:, g]) * there[:, g, None]
           for g in range(count))]), kernel.dtype)
-    # The condition also keeps what reads the sum from adding the terms again.
     return tf.cond(exact, by_terms, lambda: _sum([
         products.matmul(rows(), kernel), *plus])), gradient
 
@@ -193,8 +201,12 @@ def _known(value, classes: int) -> Classes | None:
   if found is not None:
     same = found.index.shape[-1] * classes == value.shape[-1]
     return found if same else None
+  if not tf.is_symbolic_tensor(value):
+    return None
   if value.op.type in _SAME:
-    return _known(value.op.inputs[value.value_index], classes)
+    source = value.op.inputs[value.value_index]
+    floats = source.dtype.is_floating and value.dtype.is_floating
+    return _known(source, classes) if floats else None
   if value.op.type == 'Reshape':
     found = _known(value.op.inputs[0], classes)
     shape = value.shape
@@ -215,11 +227,12 @@ def _known(value, classes: int) -> Classes | None:
     known = [
         x or _look(piece, classes)
         for x, piece in zip(known, pieces, strict=True)]
+    unsure = [x.exact for x in known if x.exact is not None]
     return Classes(
         tf.concat([x.index for x in known], axis),
-        functools.reduce(tf.logical_and, [x.exact for x in known]),
-        lambda: tf.concat([x.whole() for x in known], axis),
-        all(x.sure for x in known))
+        functools.reduce(tf.logical_and, unsure) if unsure else None,
+        lambda: tf.concat(
+            [tf.cast(x.whole(), value.dtype) for x in known], axis))
   return None
 
 
@@ -238,4 +251,4 @@ def _look(value, classes: int) -> Classes:
       tf.abs(tf.cast(found, tf.float32) - there) < _ROUNDING) & tf.reduce_all(
           tf.abs(total - count) < 10 * _ROUNDING)
   return Classes(
-      tf.where(found > 0.5, index, -1), exact, lambda: value, False)
+      tf.where(found > 0.5, index, -1), exact, lambda: value)

@@ -20,6 +20,7 @@ def compiled(function, mode, monkeypatch):
     monkeypatch.setattr(picking, 'LEAST_ROWS', 1)
     monkeypatch.setattr(picking, 'LEAST_SUMS', 1)
     monkeypatch.setattr(picking, 'LEAST_CLASSES', 1)
+    monkeypatch.setattr(picking, 'LEAST_GROUPS', 1)
     monkeypatch.setattr(
         products, 'processor_multiplies_bfloat16', lambda: True)
     return xla.compiled(function)

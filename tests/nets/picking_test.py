@@ -33,9 +33,7 @@ class Numbers:
 @pytest.mark.parametrize('by_class', [False, True])
 def test_a_draw_inverts_the_cumulative_distribution(
     by_class, unimix, monkeypatch):
-  if by_class:
-    monkeypatch.setattr(picking, 'LEAST_ROWS', 1)
-    monkeypatch.setattr(picking, 'LEAST_CLASSES', 1)
+  monkeypatch.setattr(picking, 'draws_pay', lambda shape: by_class)
   logits = np.random.default_rng(0).standard_normal((6, 3, 5))
   numbers = np.random.default_rng(1).random((6, 3))
   numbers[0] = 0.0, 1.0 - 2.0 ** -24, 0.5
@@ -44,7 +42,9 @@ def test_a_draw_inverts_the_cumulative_distribution(
   expected = np.minimum((sums < numbers[..., None]).sum(-1), 4)
 
   def run(logits, numbers):
-    return distributions.OneHot(logits, unimix).draw(Numbers(numbers))
+    sample = distributions.OneHot(logits, unimix).draw(Numbers(numbers))
+    assert (sample.op.type == 'OneHot') == by_class
+    return sample
 
   sample = xla.compiled(run)(
       tf.constant(logits, tf.float32), tf.constant(numbers, tf.float32))
@@ -154,11 +154,31 @@ def always(monkeypatch):
   monkeypatch.setattr(picking, 'LEAST_ROWS', 1)
   monkeypatch.setattr(picking, 'LEAST_SUMS', 1)
   monkeypatch.setattr(picking, 'LEAST_CLASSES', 1)
+  monkeypatch.setattr(picking, 'LEAST_GROUPS', 1)
   monkeypatch.setattr(xla, 'has_gpu', lambda: False)
 
 
+def test_draws_by_classes_pay_for_latents_alone(monkeypatch):
+  """Each class is code, and groups are what is vectorised over."""
+  monkeypatch.setattr(xla, 'has_gpu', lambda: False)
+  rows, most = picking.LEAST_ROWS, picking.MOST_CLASSES
+  paying = [(rows, 32, 32), (rows // 4, 4, 8, most)]
+  others = [
+      (rows, 1, 32), (rows, 32, most + 1), (rows, 32, 16), (rows - 1, 32, 32),
+      (None, 32, 32), (rows, 4, 8, most + 1)]
+
+  def run(x):
+    assert all(map(picking.draws_pay, paying))
+    assert not any(map(picking.draws_pay, others))
+    return x
+
+  xla.compiled(run)(tf.ones([]))
+  assert not any(map(picking.draws_pay, paying))  # Not compiled.
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('first', ['one-hot', 'soft', 'known'])
-def test_classes_are_known_of_what_is_made_of_known_ones(first, always):
+def test_classes_are_known_of_what_is_made_of_known_ones(first, dtype, always):
   """Joined along time with others, reshaped, cut off from gradients."""
   rng = np.random.default_rng(0)
   index = rng.integers(-1, 4, (5, 2, 3)).astype(np.int32)
@@ -172,14 +192,15 @@ def test_classes_are_known_of_what_is_made_of_known_ones(first, always):
     if first == 'known':
       start = picking.one_hot(tf.argmax(start, -1, tf.int32), 4)
     dream = tf.reshape(picking.one_hot(index, 4), [5, 2, 12])
-    value = tf.stop_gradient(tf.concat(
-        [tf.reshape(start, [5, 1, 12]), dream], 1))
+    value = tf.stop_gradient(tf.concat([
+        tf.cast(x, dtype) for x in (tf.reshape(start, [5, 1, 12]), dream)], 1))
     x = picking.pick(tf.identity(tf.cast(value, tf.float32)), 4)
-    sure.append(x.classes.sure)
+    sure.append(x.classes.exact is None)
     with tf.GradientTape() as tape:
       tape.watch(kernel)
       y = picking.picked(x, kernel)
-    return y, tape.gradient(y, kernel), x.classes.exact, x.value
+    exact = True if x.classes.exact is None else x.classes.exact
+    return y, tape.gradient(y, kernel), exact, x.value
 
   y, gradient, exact, value = xla.compiled(run)(
       tf.constant(index), tf.constant(start), tf.constant(kernel))
@@ -204,9 +225,9 @@ def test_classes_are_not_known_of_anything_else(change, always):
       value = value[..., ::-1]
     elif change == 'add':
       value += 0.5
-    picking_of = picking.pick(value, 2 if change == 'other classes' else 4)
-    assert not picking_of.classes.sure
-    return picking_of.classes.index
+    x = picking.pick(value, 2 if change == 'other classes' else 4)
+    assert x.classes.exact is not None
+    return x.classes.index
 
   found = xla.compiled(run)(tf.constant([[1, 2, 3]], tf.int32))
   expected = {
@@ -216,17 +237,24 @@ def test_classes_are_not_known_of_anything_else(change, always):
       np.reshape(found, np.shape(expected)), expected)
 
 
-def test_latents_of_a_batch_of_unknown_size():
+def test_latents_of_a_batch_of_unknown_size(always):
   """As in what `dv3-export` writes for serving."""
   layer = linear.Logits((3, 4))
   layer.build([None, 5])
+  spec = tf.TensorSpec([None, 5])
+  run = lambda x: rng_lib.Rng(7).sample(distributions.OneHot(layer(x), 0.01))
+  sample = tf.function(run, input_signature=[spec])(tf.ones([6, 5]))
+  np.testing.assert_array_equal(tf.reduce_sum(sample, -1), np.ones((6, 3)))
+  xla.compiled(run).get_concrete_function(spec)  # Is traced.
 
-  @tf.function(input_signature=[tf.TensorSpec([None, 5])])
-  def run(x):
-    return rng_lib.Rng(7).sample(distributions.OneHot(layer(x), 0.01))
 
-  np.testing.assert_array_equal(
-      tf.reduce_sum(run(tf.ones([6, 5])), -1), np.ones((6, 3)))
+@pytest.mark.parametrize('make', [tf.constant, tf.Variable])
+def test_picks_of_what_a_traced_function_captures(make, always):
+  value = make(one_hots(6, 2, 4))
+  kernel = tf.random.stateless_normal([8, 3], [0, 1])
+  run = lambda kernel: picking.picked(picking.pick(value, 4), kernel)
+  np.testing.assert_allclose(
+      xla.compiled(run)(kernel), value.numpy() @ kernel.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize('bias', [False, True])
@@ -274,6 +302,8 @@ def test_dreams_and_their_gradients_are_those_of_a_graph(make, start, always):
     stoch[2, 1] = 0.25
   deter = tf.random.stateless_normal([5, 16], [0, 3])
 
+  known = []
+
   def run(deter, stoch):
     def policy(features, rng):
       del rng
@@ -284,6 +314,9 @@ def test_dreams_and_their_gradients_are_those_of_a_graph(make, start, always):
       latents, action, state = core.imagine(
           policy, categorical.State(deter, stoch), 3, rng_lib.Rng(7))
       # Their symlog: values are up to e^20.
+      x = picking.pick(core.features(latents)['stoch'], 4)
+      known.append(
+          isinstance(x, picking.Picked) and x.classes.exact is None)
       value = tf.asinh(head(core.features(latents)).mean())
       total = tf.reduce_sum(value) + tf.reduce_sum(
           tf.asinh(head(core.features(state)).mean()))
@@ -293,6 +326,7 @@ def test_dreams_and_their_gradients_are_those_of_a_graph(make, start, always):
 
   expected = tf.function(run)(deter, tf.constant(stoch))
   found = xla.compiled(run)(deter, tf.constant(stoch))
+  assert known == [False, make is not SoftGRU]
   for ours, theirs in zip(
       tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
     np.testing.assert_allclose(
