@@ -64,6 +64,17 @@ def fused(function, *tensors):
 
   @tf.custom_gradient
   def run(*tensors):
-    return forward(*tensors), lambda upstream: backward(upstream, *tensors)
+    return (
+        untaped(forward, *tensors),
+        lambda upstream: backward(upstream, *tensors))
 
   return run(*map(tf.convert_to_tensor, tensors))
+
+
+def untaped(function, *tensors):
+  """Returns function(*tensors) without a gradient, for a custom one beside it.
+
+  A persistent tape that watches the arguments of a compiled function has it
+  return all its intermediate results, whether or not anybody asks for them.
+  """
+  return function(*map(tf.stop_gradient, tensors))

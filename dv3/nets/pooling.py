@@ -57,7 +57,7 @@ def _maxima(x, axes):
 
   @tf.custom_gradient
   def run(x):
-    maxima, greatest = forward(x)
+    maxima, greatest = fusion.untaped(forward, x)
     return maxima, lambda upstream: backward(upstream, greatest)
 
   return run(x)
