@@ -1,12 +1,15 @@
-"""Runs updates of dv3 and of a peer from PyPI in turn, and prints ratios.
+"""Runs updates of dv3 and of a peer in turn, and prints ratios.
 
   python benchmarks/peers/compare.py --peer=sheeprl --case=1m-vectors
   python benchmarks/peers/compare.py --peer=rllib --case=xs-images --rounds=3
+  git clone https://github.com/danijar/dreamerv3 ../dreamerv3
+  python benchmarks/peers/compare.py --peer=jax --case=1m-vectors \
+      --checkout=../dreamerv3
 
-Each peer gets a virtual environment of its own under --venvs, made once. The
-order is A B A B: the machine's speed drifts, so that only ratios of neighbours
-count. The last line is JSON. What installs and what does not is in
-docs/performance.md.
+The peer `jax` is the author's own code of 2025, which is not on PyPI. Each peer
+gets a virtual environment of its own under --venvs, made once. The order is
+A B A B: the machine's speed drifts, so that only ratios of neighbours count.
+The last line is JSON. What installs and what does not: docs/performance.md.
 """
 
 import argparse
@@ -19,6 +22,11 @@ import sys
 
 HERE = pathlib.Path(__file__).absolute().parent
 PEERS = {
+    # portal and cloudpickle are imported by what surrounds the update.
+    'jax': [
+        'jax==0.10.2', 'ninjax==3.6.3', 'elements==3.22.4', 'optax==0.2.8',
+        'einops==0.8.2', 'chex==0.1.92', 'ruamel.yaml', 'numpy',
+        'portal==3.8.3', 'granular==0.24.2', 'cloudpickle'],
     # The last RLlib with TensorFlow that ran; later ones raise the same way.
     'rllib': [
         'ray[rllib]==2.44.1', 'tensorflow==2.18.1', 'tf-keras==2.18.0',
@@ -26,7 +34,9 @@ PEERS = {
         'pillow', 'setuptools<80'],
     'sheeprl': ['sheeprl', 'torch', 'setuptools<80', 'numpy<2'],
 }
-PROGRAMS = {'rllib': 'rllib_update.py', 'sheeprl': 'sheeprl_update.py'}
+PROGRAMS = {
+    'jax': 'jax_update.py', 'rllib': 'rllib_update.py',
+    'sheeprl': 'sheeprl_update.py'}
 SPACES = {'vectors': ('4', '2'), 'images': ('64x64x3', '6')}
 SIZES = {
     '1m': ['dreamerv3.gin', 'size/1m.gin'],
@@ -34,6 +44,7 @@ SIZES = {
     'xs': ['dreamerv3_v1.gin', 'size/v1_xs.gin'],
 }
 CASES = {
+    'jax': ('1m-vectors', '1m-images', '12m-images'),
     'sheeprl': (
         '1m-vectors', '1m-images', '12m-images', 'xs-vectors', 'xs-images'),
     'rllib': ('xs-vectors', 'xs-images')}
@@ -93,7 +104,14 @@ def main():
   parser.add_argument(
       '--dv3', action='append', default=[],
       help='a further flag of dv3-bench, for example --dv3=--dtype=bfloat16')
+  parser.add_argument(
+      '--checkout', default='', help="the author's repository, for jax")
   args = parser.parse_args()
+  if (args.peer == 'jax') != bool(args.checkout):
+    parser.error(
+        'the peer jax is not on PyPI: clone '
+        'https://github.com/danijar/dreamerv3 and give its folder as '
+        '--checkout, for this peer alone')
   if args.case not in CASES[args.peer]:
     parser.error(
         f'{args.peer} has the cases {", ".join(CASES[args.peer])}, not '
@@ -101,7 +119,8 @@ def main():
   python = make_venv(args.peer, pathlib.Path(args.venvs))
   program = [
       str(python), str(HERE / PROGRAMS[args.peer]), args.case,
-      str(args.repeats)]
+      str(args.repeats),
+      *([f'--checkout={args.checkout}'] if args.checkout else [])]
   rows = []
   for number in range(args.rounds):
     dv3, peer = ours(args.case, args.repeats, args.dv3), last_line(program)

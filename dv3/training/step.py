@@ -99,6 +99,9 @@ class Update(tf.Module):
         self.gradients = mixed.MixedGradients(*parts, apart and apart.rest)
       else:
         self.gradients = apart or xla.compiled(self.loss_and_gradients)
+    # On a CPU a branch costs less than to read, choose and write everything;
+    # elsewhere the host would have to wait for its condition.
+    self._branches = not several and distribution.on_cpu(strategy)
     self._step = tf.function(self._run, autograph=False)
 
   def __call__(self, batch):
@@ -187,14 +190,20 @@ class Update(tf.Module):
 
   def _run(self, batches):
     return [
-        self.strategy.run(self._replica, args=(batch, self.gradients))
+        self.strategy.run(
+            self._replica, args=(batch, self.gradients, self._branches))
         for batch in batches]
 
-  def _replica(self, batch, gradients_of):
-    """The update of one replica, in replica context."""
+  def _replica(self, batch, gradients_of, branches=False):
+    """The update of one replica, in replica context.
+
+    What is not finite changes nothing: with `branches` it is not applied, else
+    everything gets its old values again.
+    """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
-    before = [tf.identity(v) for v in self._state()]
+    state = self._changed_by_losses() if branches else self._state()
+    before = [tf.identity(v) for v in state]
     total, outputs, gradients = gradients_of(
         batch, tf.identity(self.updates), _replica_id(context))
     scalars = (outputs.losses, {**outputs.metrics, 'loss': total})
@@ -207,8 +216,20 @@ class Update(tf.Module):
     finite = tf.math.is_finite(norm) & tf.math.is_finite(
         scalars[1]['loss'])
     bad = tf.cond(finite, lambda: -1.0, lambda: _first_bad(gradients))
-    gradients = [
-        tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
+    if branches:
+      tf.cond(finite, lambda: self._apply(gradients), lambda: None)
+    else:
+      self._apply([tf.where(finite, g, tf.zeros_like(g)) for g in gradients])
+    for variable, old in zip(state, before, strict=True):
+      variable.assign(tf.where(finite, variable, old))
+    self.updates.assign_add(1)
+    metrics = {
+        **scalars[1], 'gradient_norm': norm, 'bad_gradient': bad,
+        'finite': tf.cast(finite, tf.float32)}
+    return (scalars[0], metrics), (outputs.entries, outputs.per_step)
+
+  def _apply(self, gradients) -> None:
+    """Moves the trained variables, then the slow copy."""
     start = 0
     for group, variables in zip(
         self.groups, self._groups_variables, strict=True):
@@ -218,13 +239,6 @@ class Update(tf.Module):
           list(zip(part, variables, strict=True)),
           skip_gradients_aggregation=True)
     self.agent.slow_copy.update()
-    for variable, old in zip(self._state(), before, strict=True):
-      variable.assign(tf.where(finite, variable, old))
-    self.updates.assign_add(1)
-    metrics = {
-        **scalars[1], 'gradient_norm': norm, 'bad_gradient': bad,
-        'finite': tf.cast(finite, tf.float32)}
-    return (scalars[0], metrics), (outputs.entries, outputs.per_step)
 
   def _rng(self, batch, update, replica):
     """Returns the key of one replica's update."""
@@ -237,6 +251,12 @@ class Update(tf.Module):
     return [
         *self.agent.variables,
         *(v for group in self.groups for v in group.optimizer.variables)]
+
+  def _changed_by_losses(self):
+    """Returns the variables of the state that `_apply` leaves alone."""
+    applied = {v.ref() for v in (
+        *self._trained, *getattr(self.agent.slow_copy, 'variables', ()))}
+    return [v for v in self.agent.variables if v.ref() not in applied]
 
 
 def make_update(

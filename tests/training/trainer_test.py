@@ -143,9 +143,12 @@ def test_replay_too_small_for_a_batch_is_refused(tmp_path):
     trainer.train(**arguments(tmp_path, 90, replay_capacity=10))
 
 
-def test_update_that_is_not_finite_changes_nothing_and_dumps(tmp_path):
+@pytest.mark.parametrize('on_cpu', [True, False])
+def test_update_that_is_not_finite_changes_nothing_and_dumps(
+    tmp_path, on_cpu, monkeypatch):
   from dv3.training import distribution
   from dv3.training import step
+  monkeypatch.setattr(distribution, 'on_cpu', lambda strategy: on_cpu)
   agent = small_agent.make()
   agent.build()
   update = step.Update(
