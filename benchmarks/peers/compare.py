@@ -112,6 +112,11 @@ def main():
         'the peer jax is not on PyPI: clone '
         'https://github.com/danijar/dreamerv3 and give its folder as '
         '--checkout, for this peer alone')
+  if args.checkout and not (
+      pathlib.Path(args.checkout) / 'dreamerv3' / 'configs.yaml').is_file():
+    parser.error(
+        f'{args.checkout} is no checkout of danijar/dreamerv3: it has no '
+        'dreamerv3/configs.yaml')
   if args.case not in CASES[args.peer]:
     parser.error(
         f'{args.peer} has the cases {", ".join(CASES[args.peer])}, not '
