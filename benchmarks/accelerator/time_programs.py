@@ -5,9 +5,10 @@ r"""Times exported updates on an accelerator, with JAX in TensorFlow's place.
   python benchmarks/accelerator/time_programs.py programs/update \
       --precision=highest,tf32 --profile
 
-Programs (folders, or a .tar.gz of one folder's files) are compiled together and
-timed one after the other. New values of variables are fed back, as in training.
-For each program and precision one JSON line:
+Programs (folders, or a .tar.gz of one folder's files) are compiled and timed
+one after the other, so that what is timed has the machine to itself. New values
+of variables are fed back, as in training. For each program and precision one
+JSON line, as soon as it is there:
 
   seconds               median; variables and batch on the device, results left
                         there, updates one after the other without waiting
@@ -26,8 +27,8 @@ For each program and precision one JSON line:
 
 import argparse
 import collections
-import concurrent.futures
 import glob
+import gzip
 import json
 import os
 import tempfile
@@ -153,6 +154,18 @@ def _value(text):
   return words.get(text.lower(), int(text) if text.isdecimal() else text)
 
 
+def _programs(args, options):
+  """Yields (folder, precision, program), compiled when it is asked for."""
+  for folder in args.programs:
+    for precision in args.precision.split(','):
+      program = jax_runtime.Program(
+          folder, 'highest' if precision == 'highest' else None, options)
+      if program.low_precision:
+        yield folder, 'bfloat16', program
+        break
+      yield folder, precision, program
+
+
 def main():
   """Times all programs."""
   parser = argparse.ArgumentParser(
@@ -168,7 +181,9 @@ def main():
   parser.add_argument(
       '--option', action='append', default=[],
       help='name=value of an option of the compiler; repeatable')
-  parser.add_argument('--jobs', type=int, default=4, help='compile so many')
+  parser.add_argument(
+      '--optimized', metavar='FOLDER',
+      help="write the compiler's results there")
   args = parser.parse_args()
   options = {
       name: _value(text) for name, _, text in (
@@ -179,20 +194,12 @@ def main():
       'device': device.device_kind, 'jax': jax.__version__,
       **{f'ceiling_{name}': rate for name, rate in rates.items()}}),
       flush=True)
-  precisions = args.precision.split(',')
-  def compiled(folder):
-    """Returns (folder, precision, program) for each precision it can have."""
-    cases = []
-    for precision in precisions:
-      program = jax_runtime.Program(
-          folder, 'highest' if precision == 'highest' else None, options)
-      if program.low_precision:
-        return [(folder, 'bfloat16', program)]
-      cases.append((folder, precision, program))
-    return cases
-  with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-    cases = sum(pool.map(compiled, args.programs), [])
-  for folder, precision, program in cases:
+  for folder, precision, program in _programs(args, options):
+    if args.optimized:
+      name = os.path.basename(folder.rstrip('/')).removesuffix('.tar.gz')
+      path = os.path.join(args.optimized, f'{name}.{precision}.hlo.gz')
+      with gzip.open(path, 'wt') as file:
+        file.write(program.optimized())
     loop = Loop(program)
     loop.run(2, transfer=True)
     each = max(1, args.repeats // 5)

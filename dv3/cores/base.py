@@ -3,25 +3,38 @@
 import tensorflow as tf
 
 from dv3.nets import linear
+from dv3.nets import loops
 
 
 def scan(step, inputs, state, length, reverse=False):
+  """As `scan_major`, for inputs and outputs [B, T, ...]."""
+  outputs, state = scan_major(
+      step, tf.nest.map_structure(swap, inputs), state, length, reverse)
+  return tf.nest.map_structure(swap, outputs), state
+
+
+def scan_major(step, inputs, state, length, reverse=False):
   """Runs `step` along the time axis in a `tf.while_loop`.
 
   Args:
     step: function (t, inputs at t, state) -> (outputs, state); nests of
       tensors [B, ...]. The state's shapes and dtypes do not change.
-    inputs: nest of [B, T, ...], or ().
+    inputs: nest of [T, B, ...], or ().
     state: nest of [B, ...].
     length: T, a Python int of at least 1.
     reverse: whether to begin with the last step.
 
   Returns:
-    (outputs [B, T, ...], state).
+    (outputs [T, B, ...], state).
   """
+  with loops.looping():
+    return _scan_major(step, inputs, state, length, reverse)
+
+
+def _scan_major(step, inputs, state, length, reverse):
   arrays = [
-      tf.TensorArray(x.dtype, length, element_shape=[x.shape[0], *x.shape[2:]])
-      .unstack(swap(x)) for x in tf.nest.flatten(inputs)]
+      tf.TensorArray(x.dtype, length, element_shape=x.shape[1:])
+      .unstack(x) for x in tf.nest.flatten(inputs)]
   outputs = structure(step, inputs, state)
   writers = [
       tf.TensorArray(x.dtype, length, element_shape=x.shape)
@@ -39,14 +52,14 @@ def scan(step, inputs, state, length, reverse=False):
   _, writers, state = tf.while_loop(
       lambda t, *_: t < length, body, (tf.constant(0), writers, state),
       maximum_iterations=length)
-  stacked = [swap(x.stack()) for x in writers]
+  stacked = [x.stack() for x in writers]
   return tf.nest.pack_sequence_as(outputs, stacked), state
 
 
 def structure(step, inputs, state):
   """Returns the outputs of one step as TensorSpecs, without running it."""
   now = tf.nest.map_structure(
-      lambda x: tf.TensorSpec([x.shape[0], *x.shape[2:]], x.dtype), inputs)
+      lambda x: tf.TensorSpec(x.shape[1:], x.dtype), inputs)
   specs = tf.nest.map_structure(
       lambda x: tf.TensorSpec(x.shape, x.dtype), state)
   function = tf.function(step, autograph=False).get_concrete_function(

@@ -12,6 +12,7 @@ from dv3 import types
 from dv3.cores import base
 from dv3.nets import linear
 from dv3.nets import picking
+from dv3.nets import recall
 
 
 class State(NamedTuple):
@@ -131,37 +132,42 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     A scan computes values alone. What has gradients is one evaluation of all
     steps at once, from the states that the scan found and with its samples, and
     a second scan backwards in time brings its results' gradients from state to
-    state. So kernels get their gradients from one product in place of T, and no
-    loop stores anything for another.
+    state, with the products that all steps at once made. So kernels get their
+    gradients from one product in place of T, and the first loop stores nothing
+    for the second.
     """
     weights = self.weights()
-    inputs = self.project(tokens, prev_action, is_first)
+    # [T, B, ...] from here on, so that steps lie one after the other.
+    inputs = tf.nest.map_structure(
+        base.swap, self.project(tokens, prev_action, is_first))
     length = tokens.shape[1]
     def step(t, inputs, state):
       return self.filter_step(weights, inputs, state, rng.at(t))
     values, last = tf.nest.map_structure(
-        tf.stop_gradient, base.scan(step, inputs, state, length))
+        tf.stop_gradient, base.scan_major(step, inputs, state, length))
     before = tf.nest.map_structure(
-        lambda first, rest: tf.concat([first[:, None], rest[:, :-1]], 1),
+        lambda first, rest: tf.concat([first[None], rest[:-1]], 0),
         state, State(values.deter, values.stoch))
     before = tf.nest.map_structure(tf.stop_gradient, before)
-    at_once, _ = self.filter_step(
-        weights, base.flat(inputs), base.flat(before),
-        _Given(base.flat(values.stoch)))
+    products = recall.Kept()
+    with products.keeping():
+      at_once, _ = self.filter_step(
+          weights, base.flat(inputs), base.flat(before),
+          _Given(base.flat(values.stoch)))
     shape = linear.dynamic_shape(values.deter)[:2]
     at_once = tf.nest.map_structure(
         lambda x: tf.reshape(x, [*shape, *x.shape[1:]]), at_once)
 
     def back(t, now, state_gradient):
       """Takes the gradient of the state after a step to the one before it."""
-      del t
       inputs, before, sample, upstream = now
       upstream = upstream._replace(
           deter=upstream.deter + state_gradient.deter,
           stoch=upstream.stoch + state_gradient.stoch)
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(before)
-        result, _ = self.filter_step(weights, inputs, before, _Given(sample))
+        with products.recalling(t, length):
+          result, _ = self.filter_step(weights, inputs, before, _Given(sample))
       return upstream, State(*tape.gradient(
           result, list(before), output_gradients=list(upstream),
           unconnected_gradients=tf.UnconnectedGradients.ZERO))
@@ -172,14 +178,14 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       del tensors
       def gradient(*upstream):
         end = State(*upstream[3:])
-        upstream, start = base.scan(
+        upstream, start = base.scan_major(
             back, (inputs, before, values.stoch, Latents(*upstream[:3])), end,
             length, reverse=True)
         return *start, *upstream
       return (*values, *last), gradient
 
     linked = link(*state, *at_once)
-    return Latents(*linked[:3]), State(*linked[3:])
+    return Latents(*map(base.swap, linked[:3])), State(*linked[3:])
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""

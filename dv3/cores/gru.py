@@ -10,10 +10,12 @@ from dv3 import errors
 from dv3 import registry
 from dv3.cores import categorical
 from dv3.nets import linear
+from dv3.nets import loops
 from dv3.nets import mlp
 from dv3.nets import norms
 from dv3.nets import picking
 from dv3.nets import products
+from dv3.nets import recall
 
 INITIAL = ('learned', 'zeros')
 
@@ -161,7 +163,8 @@ class GRUCore(categorical.CategoricalCore):
     keep = keep[..., None]
     stoch = keep * state.stoch + (1.0 - keep) * start.stoch
     deter = self._advance(weights, deter, stoch, action)
-    x = token + products.matmul(self._cast(deter), weights.posterior_deter)
+    x = token + recall.kept(
+        products.matmul(self._cast(deter), weights.posterior_deter))
     x = _after(self.posterior_hidden, x)
     return self.result(deter, self.posterior_logits(x), rng)
 
@@ -190,7 +193,7 @@ class GRUCore(categorical.CategoricalCore):
   def cell(self, weights, deter, x):
     """Returns the next deter [B, D] float32 for an input x [B, U]."""
     joint = tf.concat([self._cast(deter), x], -1)
-    gates = self.gates_norm(products.matmul(joint, weights))
+    gates = self.gates_norm(recall.kept(products.matmul(joint, weights)))
     reset, candidate, update = tf.split(tf.cast(gates, tf.float32), 3, -1)
     update = tf.sigmoid(update - 1.0)
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
@@ -217,5 +220,5 @@ class GRUCore(categorical.CategoricalCore):
 def _after(layer, x):
   """Applies what follows the product in a hidden layer."""
   if layer.linear.bias is not None:
-    x = tf.nn.bias_add(x, tf.cast(layer.linear.bias, x.dtype))
+    x = tf.nn.bias_add(x, loops.cast(layer.linear.bias, x.dtype))
   return mlp.normed(x, layer.norm, layer.act)

@@ -6,6 +6,7 @@ import tf_keras as keras
 from dv3 import registry
 from dv3.cores import gru
 from dv3.nets import products
+from dv3.nets import recall
 
 
 @registry.register('core', 'rllib_gru')
@@ -58,9 +59,10 @@ class RLlibGRUCore(gru.GRUCore):
 
   def cell(self, weights, deter, x):
     kernel, recurrent, bias = weights
-    inputs = tf.cast(products.matmul(x, kernel) + bias[0], tf.float32)
+    product = lambda x, kernel: recall.kept(products.matmul(x, kernel))
+    inputs = tf.cast(product(x, kernel) + bias[0], tf.float32)
     memory = tf.cast(
-        products.matmul(self._cast(deter), recurrent) + bias[1], tf.float32)
+        product(self._cast(deter), recurrent) + bias[1], tf.float32)
     z, r, h = tf.split(inputs, 3, -1)
     z_memory, r_memory, h_memory = tf.split(memory, 3, -1)
     update = tf.sigmoid(z + z_memory)

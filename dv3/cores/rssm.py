@@ -9,9 +9,11 @@ from dv3 import errors
 from dv3 import registry
 from dv3.cores import categorical
 from dv3.nets import linear
+from dv3.nets import loops
 from dv3.nets import mlp
 from dv3.nets import picking
 from dv3.nets import products
+from dv3.nets import recall
 
 
 class _Weights(NamedTuple):
@@ -173,10 +175,12 @@ class RSSM(categorical.CategoricalCore):
     """Returns what an action [..., A] adds before the hidden norm, [..., D]."""
     size = self.deter // self.blocks
     bound = tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
-    kernel = tf.cast(self.hidden_block.kernel, self._dtype)
-    kernel = self._dense(kernel[:, size + 2 * self.hidden:])
+    block = self.hidden_block
+    kernel = loops.once(
+        (block.kernel.ref(), self._dtype, 'action'), lambda: self._dense(
+            tf.cast(block.kernel, self._dtype)[:, size + 2 * self.hidden:]))
     part = linear.dense_product(self.action_in(action / bound), kernel)
-    return part + tf.cast(self.hidden_block.bias, self._dtype)
+    return part + loops.cast(block.bias, self._dtype)
 
   def filter_step(self, weights, inputs, state, rng):
     """See `CategoricalCore.filter_step`."""
@@ -185,7 +189,8 @@ class RSSM(categorical.CategoricalCore):
         weights, state.deter * keep, state.stoch * keep[..., None], action)
     x = token
     if weights.posterior_deter is not None:
-      x += products.matmul(tf.cast(deter, self._dtype), weights.posterior_deter)
+      x += recall.kept(products.matmul(
+          tf.cast(deter, self._dtype), weights.posterior_deter))
     x = mlp.normed(x, self.posterior_first.norm, self.act)
     logits = self.posterior_logits(self.posterior_mlp(x))
     return self.result(deter, logits, rng)
@@ -230,7 +235,7 @@ class RSSM(categorical.CategoricalCore):
         [self.deter_in(compute), self.stoch_in(
             picking.pick(categorical.flat(stoch), self.classes))], -1)
     x = linear.block_matmul(compute, weights.hidden_block)
-    x += products.matmul(shared, weights.hidden_shared) + action
+    x += recall.kept(products.matmul(shared, weights.hidden_shared)) + action
     return self._gated(x, weights.gates, deter)
 
   def _gated(self, x, kernel, deter):
@@ -238,9 +243,10 @@ class RSSM(categorical.CategoricalCore):
     x = mlp.normed(x, self.hidden_norm, self.act)
     # Block by block, [G, B, D / G], up to the new state: XLA vectorises none of
     # the exponentials where it can fuse them with a transposition.
-    x = products.matmul(linear.to_blocks(x, self.blocks), kernel)
+    x = recall.kept(
+        products.matmul(linear.to_blocks(x, self.blocks), kernel), 1)
     x += tf.reshape(
-        tf.cast(self.gates.bias, self._dtype), [self.blocks, 1, -1])
+        loops.cast(self.gates.bias, self._dtype), [self.blocks, 1, -1])
     reset, candidate, update = tf.split(tf.cast(x, tf.float32), 3, -1)
     update = tf.sigmoid(update - 1.0)
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)

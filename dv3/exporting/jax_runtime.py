@@ -19,6 +19,7 @@ modules have no public way in.
 # pyright: reportMissingImports=false
 
 import argparse
+import concurrent.futures
 import io
 import json
 import pathlib
@@ -105,8 +106,10 @@ class Program:
     """
     values = self._inputs
     if values is None:
-      rng = np.random.default_rng(seed)
-      values = [_draw(rng, entry) for entry in self.document['arguments']]
+      entries = self.document['arguments']
+      rngs = np.random.default_rng(seed).spawn(len(entries))
+      with concurrent.futures.ThreadPoolExecutor() as pool:
+        values = list(pool.map(_draw, rngs, entries))
     return dict(zip(
         self.arguments, jax.device_put(values, self.device), strict=True))
 
@@ -139,6 +142,10 @@ class Program:
     return {
         self.arguments[int(argument)]: results[self.results[result]]
         for argument, result in self.document['new_value'].items()}
+
+  def optimized(self) -> str:
+    """Returns what the compiler made of the program, as its text."""
+    return self._executable.hlo_modules()[0].to_string()
 
   @property
   def num_bytes(self) -> int:

@@ -7,17 +7,21 @@ import tf_keras as keras
 
 from dv3 import errors
 from dv3.nets import initializers
+from dv3.nets import loops
 from dv3.nets import picking
 from dv3.nets import products
+from dv3.nets import recall
+from dv3.nets import xla
 
 
 class Linear(keras.layers.Layer):
   """y = x W + b over the last axis.
 
   The kernel is [in, out] float32; it is cast to the compute dtype once per
-  call. With a tuple of units the output's last axis is reshaped to it. Where x
-  is a list of tensors, they count as one whose last axis they make up, without
-  being concatenated. A tensor may be a `picking.Picked`.
+  call, or once per loop of calls. With a tuple of units the output's last axis
+  is reshaped to it. Where x is a list of tensors, they count as one whose last
+  axis they make up, without being concatenated. A tensor may be a
+  `picking.Picked`.
 
   Args:
     units: output size, or a tuple of ints for a shaped output.
@@ -48,15 +52,17 @@ class Linear(keras.layers.Layer):
 
   def call(self, x):
     pieces = pieces_of(x)
-    kernel = tf.cast(self.kernel, self.compute_dtype)
+    kernel = loops.cast(self.kernel, self.compute_dtype)
     kernels = tf.split(kernel, [values(piece).shape[-1] for piece in pieces])
     y = None
-    for piece, rows in sorted(
-        zip(pieces, kernels, strict=True),
-        key=lambda pair: isinstance(pair[0], picking.Picked)):
-      y = piece_product(piece, rows, y)
+    with recall.paused():
+      for piece, rows in sorted(
+          zip(pieces, kernels, strict=True),
+          key=lambda pair: isinstance(pair[0], picking.Picked)):
+        y = piece_product(piece, rows, y)
+    y = recall.kept(y)
     if self.bias is not None:
-      y += tf.cast(self.bias, self.compute_dtype)
+      y += loops.cast(self.bias, self.compute_dtype)
     if not isinstance(self.units, tuple):
       return y
     return tf.reshape(y, [*dynamic_shape(y)[:-1], *self.units])
@@ -79,15 +85,20 @@ class Logits(Linear):
     groups, classes = self.units
     lead = x.shape[:-1]
     if not picking.draws_pay([*lead, groups, classes]):
-      return super().call(x)
-    turn = lambda x: tf.reshape(tf.linalg.matrix_transpose(tf.reshape(
-        tf.cast(x, self.compute_dtype), [-1, groups, classes])),
-        [-1, classes * groups])
-    y = piece_product(x, turn(self.kernel))
+      with recall.paused():
+        y = super().call(x)
+      return recall.kept(y)
+    turned = lambda x: loops.once(
+        (x.ref(), self.compute_dtype, 'turned'),
+        lambda: tf.reshape(tf.linalg.matrix_transpose(tf.reshape(
+            tf.cast(x, self.compute_dtype), [-1, groups, classes])),
+            [-1, classes * groups]))
+    with recall.paused():
+      y = piece_product(x, turned(self.kernel))
     if self.bias is not None:
-      y += turn(self.bias)
-    return tf.linalg.matrix_transpose(
-        tf.reshape(y, [*lead, classes, groups]))
+      y += turned(self.bias)
+    return recall.kept(tf.linalg.matrix_transpose(
+        tf.reshape(y, [*lead, classes, groups])))
 
 
 def _indivisible(blocks, size, what):
@@ -137,9 +148,9 @@ class BlockLinear(keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, x):
-    kernel = tf.cast(self.kernel, self.compute_dtype)
+    kernel = loops.cast(self.kernel, self.compute_dtype)
     y = block_matmul(tf.cast(x, self.compute_dtype), kernel)
-    return tf.nn.bias_add(y, tf.cast(self.bias, self.compute_dtype))
+    return tf.nn.bias_add(y, loops.cast(self.bias, self.compute_dtype))
 
   def get_config(self):
     return {
@@ -158,7 +169,7 @@ def block_matmul(x, kernel):
   blocks, size_in, size_out = kernel.shape
   lead = dynamic_shape(x)[:-1]
   x = to_blocks(tf.reshape(x, [-1, blocks * size_in]), blocks)
-  y = from_blocks(products.matmul(x, kernel))
+  y = from_blocks(recall.kept(products.matmul(x, kernel), 1))
   return tf.reshape(y, [*lead, blocks * size_out])
 
 
@@ -171,10 +182,14 @@ def to_blocks(x, blocks: int):
 def from_blocks(x):
   """Joins pieces [G, N, i] to [N, G * i].
 
-  A concatenation in place of a transposition: XLA on the CPU copies memory,
-  and leaves what computed the pieces as it is (see docs/performance.md).
+  For XLA on a CPU a concatenation in place of a transposition: it copies
+  memory, and leaves what computed the pieces as it is (see
+  docs/performance.md). On a GPU that is code for each piece.
   """
-  return tf.concat(tf.unstack(x, axis=0), -1)
+  if xla.for_cpu():
+    return tf.concat(tf.unstack(x, axis=0), -1)
+  blocks, _, size = x.shape
+  return tf.reshape(tf.transpose(x, [1, 0, 2]), [-1, blocks * size])
 
 
 def dense_product(x, kernel):
@@ -195,10 +210,13 @@ def piece_product(piece, kernel, plus=None):
     kernel: as above.
     plus: [..., o] to add to the product; None for 0.
   """
-  if isinstance(piece, picking.Picked):
-    return picking.picked(piece, kernel, plus)
-  y = dense_product(tf.cast(piece, kernel.dtype), kernel)
-  return y if plus is None else plus + y
+  with recall.paused():
+    if isinstance(piece, picking.Picked):
+      y = picking.picked(piece, kernel, plus)
+    else:
+      y = dense_product(tf.cast(piece, kernel.dtype), kernel)
+      y = y if plus is None else plus + y
+  return recall.kept(y)
 
 
 def pieces_of(x) -> list:

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dv3 import errors
+from dv3.nets import recall
 from dv3.nets import xla
 
 # Longest rows that XLA on a CPU sums within what it computes around them; of
@@ -47,7 +48,8 @@ class RMSNorm(Norm):
     x = tf.cast(x, tf.float32)
     if _by_products(x):
       return _rms_by_products(x, scale, self.epsilon)
-    mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+    mean_square = recall.kept(
+        tf.reduce_mean(tf.square(x), -1, keepdims=True))
     return x * (tf.math.rsqrt(mean_square + self.epsilon) * scale)
 
   def get_config(self):
@@ -83,8 +85,9 @@ class LayerNorm(Norm):
     x = tf.cast(x, tf.float32)
     if _by_products(x):
       return _layer_by_products(x, scale, shift, self.epsilon)
-    mean = tf.reduce_mean(x, -1, keepdims=True)
-    mean_square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+    mean = recall.kept(tf.reduce_mean(x, -1, keepdims=True))
+    mean_square = recall.kept(
+        tf.reduce_mean(tf.square(x), -1, keepdims=True))
     variance = tf.maximum(mean_square - tf.square(mean), 0.0)
     factor = tf.math.rsqrt(variance + self.epsilon) * scale
     return (x - mean) * factor + shift
@@ -146,7 +149,7 @@ def _rms_by_products(x, scale, epsilon):
   """See `RMSNorm.compute`; x [rows, n]."""
   @tf.custom_gradient
   def run(x, scale):
-    factor = tf.math.rsqrt(_means(tf.square(x)) + epsilon)
+    factor = tf.math.rsqrt(recall.kept(_means(tf.square(x))) + epsilon)
     def gradient(dy):
       slope = dy * scale
       along = tf.square(factor) * _means(slope * x)
@@ -159,8 +162,8 @@ def _layer_by_products(x, scale, shift, epsilon):
   """See `LayerNorm.compute`; x [rows, n]."""
   @tf.custom_gradient
   def run(x, scale, shift):
-    mean = _means(x)
-    variance = _means(tf.square(x)) - tf.square(mean)
+    mean = recall.kept(_means(x))
+    variance = recall.kept(_means(tf.square(x))) - tf.square(mean)
     factor = tf.math.rsqrt(tf.maximum(variance, 0.0) + epsilon)
     def gradient(dy):
       slope = dy * scale

@@ -212,19 +212,20 @@ class Update(tf.Module):
       scalars = tf.nest.map_structure(
           lambda x: context.all_reduce(tf.distribute.ReduceOp.MEAN, x),
           scalars)
-    norm = tf.linalg.global_norm(gradients)
+    halves = tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
+    norm = tf.sqrt(2.0 * tf.reduce_sum(halves))
     finite = tf.math.is_finite(norm) & tf.math.is_finite(
         scalars[1]['loss'])
-    bad = tf.cond(finite, lambda: -1.0, lambda: _first_bad(gradients))
     if branches:
       tf.cond(finite, lambda: self._apply(gradients), lambda: None)
     else:
-      self._apply([tf.where(finite, g, tf.zeros_like(g)) for g in gradients])
+      self._apply(gradients)
     for variable, old in zip(state, before, strict=True):
       variable.assign(tf.where(finite, variable, old))
     self.updates.assign_add(1)
     metrics = {
-        **scalars[1], 'gradient_norm': norm, 'bad_gradient': bad,
+        **scalars[1], 'gradient_norm': norm,
+        'bad_gradient': _first_bad(halves),
         'finite': tf.cast(finite, tf.float32)}
     return (scalars[0], metrics), (outputs.entries, outputs.per_step)
 
@@ -288,13 +289,11 @@ def choose_compiler(jit_compile, agent, strategy) -> bool | str:
   return 'mixed' if images and distribution.on_cpu(strategy) else True
 
 
-def _first_bad(gradients):
-  """Returns which gradient is the first that is not finite, else -1.0."""
-  bad = tf.stack([
-      tf.reduce_any(~tf.math.is_finite(gradient)) for gradient in gradients])
-  bad = tf.cast(bad, tf.int32)
-  first = tf.cast(tf.argmax(bad), tf.float32)
-  return tf.where(tf.reduce_any(bad > 0), first, -1.0)
+def _first_bad(norms):
+  """Returns the index of the first of norms [n] that is not finite, or -1.0."""
+  bad = ~tf.math.is_finite(norms)
+  first = tf.cast(tf.argmax(tf.cast(bad, tf.int32)), tf.float32)
+  return tf.where(tf.reduce_any(bad), first, -1.0)
 
 
 def _replica_id(context):

@@ -9,18 +9,22 @@ import tf_keras as keras
 
 from dv3 import distributions
 from dv3 import registry
+from dv3.nets import xla
 
 B, T, E, A = 3, 6, 5, 2
 CORES = {
     'rssm': {
         'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4, 'blocks': 4},
-    'gru': {'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4}}
+    'gru': {'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4},
+    'rllib_gru': {'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4}}
+# Rows that are long enough for norms by products.
+WIDE = {'rssm': 40, 'gru': 40}
 
 
-def make(name, dtype):
+def make(name, dtype, **sizes):
   keras.utils.set_random_seed(0)
   core = registry.get('core', name)(
-      token_size=E, action_size=A, dtype=dtype, **CORES[name])
+      token_size=E, action_size=A, dtype=dtype, **{**CORES[name], **sizes})
   core.build()
   return core
 
@@ -40,10 +44,21 @@ def at_once(core, tokens, action, is_first, state, rng):
   return core.observe(tokens, action, is_first, state, rng.fold('observe'))
 
 
-@pytest.mark.parametrize('compiled', [False, True])
-@pytest.mark.parametrize('name', sorted(CORES))
-def test_values_and_gradients(name, compiled):
-  core = make(name, 'float32')
+def graph(run):
+  return tf.function(run, autograph=False)
+
+
+def compiled(run):
+  return tf.function(run, autograph=False, jit_compile=True)
+
+
+@pytest.mark.parametrize(
+    'name, compiler, sizes',
+    [(name, compiler, {}) for name in sorted(CORES)
+     for compiler in (graph, compiled, xla.compiled)]
+    + [(name, xla.compiled, {'hidden': size}) for name, size in WIDE.items()])
+def test_values_and_gradients(name, compiler, sizes):
+  core = make(name, 'float32', **sizes)
   rng = np.random.default_rng(0)
   normal = lambda *shape: tf.constant(rng.normal(size=shape), tf.float32)
   tokens, action = normal(B, T, E), normal(B, T, A)
@@ -67,9 +82,7 @@ def test_values_and_gradients(name, compiled):
         total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
   def call(filter_):
-    return tf.function(
-        functools.partial(run, filter_), autograph=False,
-        jit_compile=compiled)()
+    return compiler(functools.partial(run, filter_))()
 
   values, gradients = call(step_by_step)
   found, found_gradients = call(at_once)
