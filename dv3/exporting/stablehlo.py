@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import errors
+from dv3.nets import xla
 
 _ARGUMENT = re.compile(r'%arg(\d+): tensor<([^>]*)>')
 _ALIAS = re.compile(
@@ -126,7 +127,10 @@ def export(
     UserError: if the function cannot be compiled as a whole, with the reason.
   """
   arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
-  compiled = tf.function(function, autograph=False, jit_compile=True)
+  def traced(*arguments):
+    with xla.exporting():
+      return function(*arguments)
+  compiled = tf.function(traced, autograph=False, jit_compile=True)
   try:
     concrete = compiled.get_concrete_function(*arguments)
     text = compiled.experimental_get_compiler_ir(*arguments)(

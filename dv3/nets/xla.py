@@ -1,11 +1,13 @@
 """Functions that XLA compiles, and what is written otherwise for a CPU."""
 
+import contextlib
 import contextvars
 import functools
 
 import tensorflow as tf
 
 _FOR_CPU = contextvars.ContextVar('dv3_for_cpu', default=False)
+_EXPORTING = contextvars.ContextVar('dv3_exporting', default=False)
 
 
 def has_gpu() -> bool:
@@ -38,3 +40,22 @@ def for_cpu() -> bool:
   accelerators. Never true in programs that are exported.
   """
   return _FOR_CPU.get()
+
+
+def for_accelerator() -> bool:
+  """Whether what is traced now is for an accelerator.
+
+  So are programs that are exported, whatever they are run on.
+  """
+  return _EXPORTING.get() or has_gpu() or bool(
+      tf.config.list_physical_devices('TPU'))
+
+
+@contextlib.contextmanager
+def exporting():
+  """What is traced in this context is exported."""
+  token = _EXPORTING.set(True)
+  try:
+    yield
+  finally:
+    _EXPORTING.reset(token)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from dv3.nets import convolution
 from dv3.nets import fusion
 from dv3.nets import norms
+from dv3.nets import xla
 
 
 def convolved(x, kernel):
@@ -45,9 +46,13 @@ def test_folded_product_holds_four_pixels_of_the_product(size):
           atol=1e-4)
 
 
-@pytest.mark.parametrize('fuse', [False, True])
-@pytest.mark.parametrize('depth', [4, 16])
-def test_stage_with_maxima(depth, fuse):
+@pytest.mark.parametrize(
+    'depth, fuse, export, folds',
+    [(4, False, False, True), (4, True, False, True),
+     (16, False, False, False), (16, True, False, False),
+     (16, False, True, True)])
+def test_stage_with_maxima(depth, fuse, export, folds, monkeypatch):
+  monkeypatch.setattr(xla, 'has_gpu', lambda: False)
   rng = np.random.default_rng(1)
   x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
   conv, norm = convolution.Conv2D(depth, 5), norms.make('rms')
@@ -55,10 +60,16 @@ def test_stage_with_maxima(depth, fuse):
   norm.build([None, None, None, depth])
   for weight in (conv.kernel, conv.bias, norm.scale):
     weight.assign(rng.normal(size=weight.shape))
-  assert conv.foldable == (depth == 4)
+  folded = []
+  monkeypatch.setattr(
+      conv, 'folded_product', lambda x, function=conv.folded_product: (
+          folded.append(x) or function(x)))
 
   @tf.function(autograph=False)
   def run(x):
+    if export:
+      with xla.exporting():
+        return convolution.stage(x, conv, norm, tf.nn.relu, pool=True)
     if not fuse:
       return convolution.stage(x, conv, norm, tf.nn.relu, pool=True)
     with fusion.fusing():
@@ -68,6 +79,7 @@ def test_stage_with_maxima(depth, fuse):
   y /= np.sqrt((y ** 2).mean(-1, keepdims=True) + 1e-4)
   want = np.maximum(y * norm.scale.numpy(), 0.0)
   np.testing.assert_allclose(run(x), want, rtol=1e-3, atol=1e-3)
+  assert bool(folded) == folds
 
 
 def test_equal_pixels_share_the_gradient_of_a_folded_maximum():
