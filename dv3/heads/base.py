@@ -44,11 +44,11 @@ class MLPHead(part.Part, interfaces.Head):
         layers, units, norm=norm, act=act, use_bias=use_bias, fan=fan,
         dtype=dtype)
     self._options = {'scale': output_scale, 'fan': fan, 'dtype': dtype}
-    self._outputs: list[linear.Linear] = []
+    self._outputs: list[linear.Output] = []
 
-  def output(self, size: int, name: str) -> linear.Linear:
+  def output(self, size: int, name: str) -> linear.Output:
     """Returns a new output layer, to be called on `hidden(features)`."""
-    layer = linear.Linear(size, name=name, **self._options)
+    layer = linear.Output(size, name=name, **self._options)
     self._outputs.append(layer)
     return layer
 

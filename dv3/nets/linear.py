@@ -73,6 +73,20 @@ class Linear(keras.layers.Layer):
         'scale': self.scale, 'fan': self.fan}
 
 
+class Output(Linear):
+  """A `Linear` with one float32 result, for one tensor and an int of units.
+
+  For the numbers of distributions, which are computed in float32: a bfloat16
+  product is not rounded where it is summed in float32 anyway.
+  """
+
+  def call(self, x):
+    y = dense_product(
+        tf.cast(x, self.compute_dtype),
+        loops.cast(self.kernel, self.compute_dtype), products.unrounded_dense)
+    return tf.cast(y, tf.float32) + self.bias
+
+
 class Logits(Linear):
   """The logits [..., G, C] of G categoricals over C classes.
 
@@ -192,13 +206,13 @@ def from_blocks(x):
   return tf.reshape(tf.transpose(x, [1, 0, 2]), [-1, blocks * size])
 
 
-def dense_product(x, kernel):
+def dense_product(x, kernel, product=products.dense):
   """Multiplies x [..., i] by kernel [i, o] as one matrix product.
 
   A batched product over a leading axis would be far slower.
   """
   lead = dynamic_shape(x)[:-1]
-  y = products.dense(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+  y = product(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
   return tf.reshape(y, [*lead, kernel.shape[1]])
 
 

@@ -43,12 +43,26 @@ def matmul(a, b):
   return _wide_matmul(a, b) if is_wide(a) else tf.matmul(a, b)
 
 
+def unrounded_matmul(a, b):
+  """As `matmul`, in float32 where products are summed in it anyway.
+
+  Only for what is elementwise next to it: XLA's library aborts where a sum
+  reads it, see `wide_product`.
+  """
+  return _unrounded(a, b) if is_wide(a) else tf.matmul(a, b)
+
+
 def dense(x, kernel):
   """Multiplies x [n, i] by kernel [i, o], for rows that are many.
 
   As `matmul`, with a gradient of the kernel for n far above i and o.
   """
   return _wide_matmul(x, kernel) if is_wide(x) else _dense(x, kernel)
+
+
+def unrounded_dense(x, kernel):
+  """As `dense`, with the result of `unrounded_matmul`."""
+  return _unrounded(x, kernel) if is_wide(x) else _dense(x, kernel)
 
 
 @tf.custom_gradient
@@ -76,14 +90,23 @@ def _dense(x, kernel):
 
 @tf.custom_gradient
 def _wide_matmul(a, b):
-  def gradient(dy):
-    # The narrower factor is transposed; the product needs its rows' memory.
-    if a.shape[-1] <= b.shape[-1]:
-      db = wide_product(_transposed(a), dy)
-    else:
-      db = tf.linalg.matrix_transpose(wide_product(_transposed(dy), a))
-    return wide_product(dy, b, adj_y=True), db
-  return wide_product(a, b), gradient
+  return wide_product(a, b), functools.partial(_wide_gradients, a, b)
+
+
+@tf.custom_gradient
+def _unrounded(a, b):
+  return _float32_product(a, b), lambda dy: _wide_gradients(
+      a, b, tf.cast(dy, a.dtype))
+
+
+def _wide_gradients(a, b, dy):
+  """Returns the gradients of a and b, where the product's is dy."""
+  # The narrower factor is transposed; the product needs its rows' memory.
+  if a.shape[-1] <= b.shape[-1]:
+    db = wide_product(_transposed(a), dy)
+  else:
+    db = tf.linalg.matrix_transpose(wide_product(_transposed(dy), a))
+  return wide_product(dy, b, adj_y=True), db
 
 
 def wide_product(a, b, **kwargs):
@@ -92,9 +115,11 @@ def wide_product(a, b, **kwargs):
   The rounding stands next to the product always: XLA would fuse a sum over the
   float32 product into it, and its library then aborts (TensorFlow 2.21).
   """
-  return tf.cast(
-      tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=tf.float32, **kwargs),
-      tf.bfloat16)
+  return tf.cast(_float32_product(a, b, **kwargs), tf.bfloat16)
+
+
+def _float32_product(a, b, **kwargs):
+  return tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=tf.float32, **kwargs)
 
 
 def _transposed(x):

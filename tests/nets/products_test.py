@@ -79,7 +79,8 @@ def bfloat16_products(monkeypatch):
 @pytest.mark.parametrize('rows', [6, 7])
 @pytest.mark.parametrize('shape', [(8, 3), (3, 8)])
 @pytest.mark.parametrize('function, lead', [
-    (products.matmul, ()), (products.matmul, (2,)), (products.dense, ())])
+    (products.matmul, ()), (products.matmul, (2,)), (products.dense, ()),
+    (products.unrounded_matmul, (2,))])
 def test_bfloat16_for_a_cpu(rows, shape, function, lead, bfloat16_products):
   """Against float64, of factors that bfloat16 holds exactly."""
   rng = np.random.default_rng(0)
@@ -94,20 +95,44 @@ def test_bfloat16_for_a_cpu(rows, shape, function, lead, bfloat16_products):
     with tf.GradientTape() as tape:
       tape.watch([a, b])
       y = function(a, b)
-    gradients = tape.gradient(y, [a, b], output_gradients=upstream)
+    gradients = tape.gradient(
+        y, [a, b], output_gradients=tf.cast(upstream, y.dtype))
     operations.extend(
         x.type for x in tf.compat.v1.get_default_graph().get_operations())
     return y, gradients
 
   y, (da, db) = run(*(tf.constant(x, tf.bfloat16) for x in (a, b, upstream)))
   turned = lambda x: np.swapaxes(x, -1, -2)
-  for found, expected in (
-      (y, a @ b), (da, upstream @ turned(b)), (db, turned(a) @ upstream)):
-    assert found.dtype == tf.bfloat16
+  exact = function is products.unrounded_matmul
+  for found, expected, dtype in (
+      (y, a @ b, tf.float32 if exact else tf.bfloat16),
+      (da, upstream @ turned(b), tf.bfloat16),
+      (db, turned(a) @ upstream, tf.bfloat16)):
+    assert found.dtype == dtype
+    rounding = 2.0 ** (-8 if dtype == tf.bfloat16 else -20)
     np.testing.assert_allclose(
-        tf.cast(found, tf.float64), expected, rtol=2.0 ** -8, atol=1e-6)
+        tf.cast(found, tf.float64), expected, rtol=rounding, atol=1e-6)
   assert operations.count('BatchMatMulV3') == 3
   assert 'MatMul' not in operations and 'BatchMatMulV2' not in operations
+
+
+def test_an_output_is_not_rounded_where_sums_are_float32(bfloat16_products):
+  rng = np.random.default_rng(0)
+  x = rng.integers(-8, 9, (4, 6, 16)).astype(np.float32) / 8
+  layer, rounded = (
+      make(3, dtype='mixed_bfloat16')
+      for make in (linear.Output, linear.Linear))
+  for each in (layer, rounded):
+    each.build([None, 16])
+    each.kernel.assign(
+        np.random.default_rng(1).integers(-8, 9, (16, 3)) / 8.0)
+    each.bias.assign([1.0 + 2.0 ** -12, 2.0, 3.0])
+  want = x @ layer.kernel.numpy() + layer.bias.numpy()
+  found = xla.compiled(layer.call)(tf.constant(x))
+  assert found.dtype == tf.float32
+  np.testing.assert_allclose(found, want, rtol=1e-6)
+  other = tf.cast(xla.compiled(rounded.call)(tf.constant(x)), tf.float32)
+  assert np.abs(other - want).max() > 1e-4
 
 
 def test_other_products_are_tensorflows_own(bfloat16_products):
@@ -138,6 +163,8 @@ for reduce in (tf.reduce_sum, tf.reduce_max):
     for dtype in (tf.float32, tf.bfloat16):
       xla.compiled(lambda a, b: reduce(
           tf.cast(products.matmul(a, b), dtype), axis))(a, b)
+      xla.compiled(lambda a, b: reduce(tf.sigmoid(tf.cast(
+          products.unrounded_matmul(a, b), tf.float32) + 1.0), axis))(a, b)
 for turned in (
     lambda a, b: tf.transpose(products.matmul(a, b)),
     lambda a, b: products.matmul(tf.transpose(products.matmul(a, b)), a),

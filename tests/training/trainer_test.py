@@ -172,6 +172,26 @@ def test_update_that_is_not_finite_changes_nothing_and_dumps(
     assert np.isnan(dumped['reward'][1, 2])
 
 
+def test_a_gradient_that_is_too_large_for_its_norm_is_named():
+  from dv3.training import distribution
+  from dv3.training import naming
+  from dv3.training import step
+  agent = small_agent.make()
+  agent.build()
+  update = step.Update(
+      agent, distribution.make_strategy(),
+      (('all', ('*',), small_agent.part('optimizer', 'laprop')),), seed=0)
+  def huge(*arguments):
+    total, outputs, gradients = update.loss_and_gradients(*arguments)
+    gradients[3] = tf.fill(tf.shape(gradients[3]), 1e30)
+    return total, outputs, gradients
+  update.gradients = huge
+  _, metrics, _, _ = update(small_agent.batch())
+  assert metrics['finite'] == 0.0
+  assert metrics['bad_gradient'] == naming.agent_paths(agent)[
+      update.trained[3].ref()]
+
+
 def test_several_updates_in_a_call_are_those_updates():
   from dv3.training import distribution
   from dv3.training import step
