@@ -1,5 +1,6 @@
 """The agent: assembles the parts into a policy and a training loss."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from dv3 import types
 from dv3.cores import base
 from dv3.nets import inputs
 from dv3.nets import linear
+from dv3.nets import loops
 from dv3.nets import part as part_lib
 from dv3.normalizers import slow
 
@@ -299,9 +301,12 @@ class Agent(tf.Module):
       return dist.straight_through(action) if (
           self.imagination_gradient and hasattr(dist, 'straight_through')
       ) else action
-    dream, action, state = self.core.imagine(
-        choose, base.starts(self.core, context.latents),
-        self.imagination_horizon, rng)
+    dreaming = (contextlib.nullcontext() if self.imagination_gradient
+                else loops.looping())
+    with dreaming:
+      dream, action, state = self.core.imagine(
+          choose, base.starts(self.core, context.latents),
+          self.imagination_horizon, rng)
     last = choose(
         self.core.features(state),
         rng.fold('action').at(self.imagination_horizon))

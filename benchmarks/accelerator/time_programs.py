@@ -17,6 +17,7 @@ JSON line, as soon as it is there:
                         product in the same precision, measured in this run
   floor_bytes_seconds   every argument read once and every result written once,
                         over the rate of a large copy, measured in this run
+  peak_bytes            of this process so far
   busy_seconds          with --profile: time with a kernel running
   kernels               with --profile: how many ran in one update
   by_count              with --profile: seconds by how often a kernel runs in an
@@ -196,8 +197,9 @@ def main():
       flush=True)
   for folder, precision, program in _programs(args, options):
     if args.optimized:
-      name = os.path.basename(folder.rstrip('/')).removesuffix('.tar.gz')
+      name = folder.strip('/').removesuffix('.tar.gz').replace('/', '-')
       path = os.path.join(args.optimized, f'{name}.{precision}.hlo.gz')
+      os.makedirs(args.optimized, exist_ok=True)
       with gzip.open(path, 'wt') as file:
         file.write(program.optimized())
     loop = Loop(program)
@@ -225,6 +227,7 @@ def main():
         for seconds, times, name in longest:
           print(f'{seconds * 1e3:9.3f} ms x{times:<7.4g} {name[:110]}')
     print(json.dumps(line), flush=True)
+    del loop, program  # Before the next one is compiled.
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from dv3.nets import linear
-from dv3.nets import loops
 
 
 def scan(step, inputs, state, length, reverse=False):
@@ -27,11 +26,6 @@ def scan_major(step, inputs, state, length, reverse=False):
   Returns:
     (outputs [T, B, ...], state).
   """
-  with loops.looping():
-    return _scan_major(step, inputs, state, length, reverse)
-
-
-def _scan_major(step, inputs, state, length, reverse):
   arrays = [
       tf.TensorArray(x.dtype, length, element_shape=x.shape[1:])
       .unstack(x) for x in tf.nest.flatten(inputs)]
@@ -73,7 +67,7 @@ def swap(x):
 
 
 def flat(nest):
-  """Merges the batch and time axes of a nest, [B, T, ...] to [B * T, ...]."""
+  """Merges the first two axes of a nest, [B, T, ...] to [B * T, ...]."""
   return tf.nest.map_structure(
       lambda x: tf.reshape(
           x, [-1, *x.shape[2:]]) if None not in x.shape[2:] else tf.reshape(

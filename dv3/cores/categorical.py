@@ -11,6 +11,7 @@ from dv3 import interfaces
 from dv3 import types
 from dv3.cores import base
 from dv3.nets import linear
+from dv3.nets import loops
 from dv3.nets import picking
 from dv3.nets import recall
 
@@ -62,6 +63,11 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
   `build`, `initial`, `prior` and the four methods below, which keep out of the
   scans what needs no state: kernels are cut and cast once (`weights`), and all
   steps' tokens and actions are projected at once (`project`).
+
+  `filter_step` is evaluated for single steps of B rows and for all T * B at
+  once, and the gradient of a step takes over what the layers of this library
+  made of all rows (see `nets.recall`). So it calls the same layers each time,
+  with the batch as the first axis; others under `recall.paused()`.
   """
 
   COMPONENT = 'core'
@@ -143,8 +149,9 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     length = tokens.shape[1]
     def step(t, inputs, state):
       return self.filter_step(weights, inputs, state, rng.at(t))
-    values, last = tf.nest.map_structure(
-        tf.stop_gradient, base.scan_major(step, inputs, state, length))
+    with loops.looping():
+      values, last = tf.nest.map_structure(
+          tf.stop_gradient, base.scan_major(step, inputs, state, length))
     before = tf.nest.map_structure(
         lambda first, rest: tf.concat([first[None], rest[:-1]], 0),
         state, State(values.deter, values.stoch))
@@ -178,9 +185,10 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       del tensors
       def gradient(*upstream):
         end = State(*upstream[3:])
-        upstream, start = base.scan_major(
-            back, (inputs, before, values.stoch, Latents(*upstream[:3])), end,
-            length, reverse=True)
+        with loops.looping():
+          upstream, start = base.scan_major(
+              back, (inputs, before, values.stoch, Latents(*upstream[:3])),
+              end, length, reverse=True)
         return *start, *upstream
       return (*values, *last), gradient
 

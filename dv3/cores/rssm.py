@@ -245,9 +245,9 @@ class RSSM(categorical.CategoricalCore):
     # the exponentials where it can fuse them with a transposition.
     x = recall.kept(
         products.unrounded_matmul(linear.to_blocks(x, self.blocks), kernel), 1)
-    x = tf.cast(x, tf.float32) + tf.reshape(
-        self.gates.bias, [self.blocks, 1, -1])
-    reset, candidate, update = tf.split(x, 3, -1)
+    x += tf.reshape(
+        loops.cast(self.gates.bias, x.dtype), [self.blocks, 1, -1])
+    reset, candidate, update = tf.split(tf.cast(x, tf.float32), 3, -1)
     update = tf.sigmoid(update - 1.0)
     candidate = tf.tanh(tf.sigmoid(reset) * candidate)
     deter = linear.to_blocks(deter, self.blocks)

@@ -74,17 +74,29 @@ class Linear(keras.layers.Layer):
 
 
 class Output(Linear):
-  """A `Linear` with one float32 result, for one tensor and an int of units.
+  """A `Linear` with a bias whose result is float32, of one tensor.
 
   For the numbers of distributions, which are computed in float32: a bfloat16
   product is not rounded where it is summed in float32 anyway.
+
+  Args:
+    units: output size.
+    **kwargs: see `Linear`.
   """
+
+  def __init__(self, units: int, **kwargs):
+    super().__init__(units, use_bias=True, **kwargs)
+
+  def get_config(self):
+    config = super().get_config()
+    del config['use_bias']
+    return config
 
   def call(self, x):
     y = dense_product(
         tf.cast(x, self.compute_dtype),
         loops.cast(self.kernel, self.compute_dtype), products.unrounded_dense)
-    return tf.cast(y, tf.float32) + self.bias
+    return tf.cast(y + loops.cast(self.bias, y.dtype), tf.float32)
 
 
 class Logits(Linear):

@@ -46,8 +46,8 @@ def matmul(a, b):
 def unrounded_matmul(a, b):
   """As `matmul`, in float32 where products are summed in it anyway.
 
-  Only for what is elementwise next to it: XLA's library aborts where a sum
-  reads it, see `wide_product`.
+  What reads it must be elementwise, such as a bias: XLA's library aborts where
+  a sum reads it directly, see `wide_product`.
   """
   return _unrounded(a, b) if is_wide(a) else tf.matmul(a, b)
 

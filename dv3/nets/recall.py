@@ -39,13 +39,15 @@ class Kept:
     """
     rest = iter(self._results)
     def recall(x, axis):
-      whole, kept_axis = next(rest, (None, None))
-      if whole is None or axis != kept_axis:
+      whole, kept_axis = next(rest, (x, None))
+      if axis != kept_axis or x.dtype != whole.dtype:
         raise _differs()
-      value = _part(whole, axis, number, length)
-      if not x.shape.is_compatible_with(value.shape):
+      part = x.shape.as_list()
+      if None not in (part[axis], whole.shape[axis]):
+        part[axis] *= length
+      if not whole.shape.is_compatible_with(part):
         raise _differs()
-      return _instead(x, value)
+      return _instead(x, _part(whole, axis, number, length))
     with _scope(recall):
       yield
     if next(rest, None) is not None:
@@ -108,5 +110,7 @@ def _part(whole, axis, number, length):
 def _differs():
   return errors.UserError(
       'filter_step of this core makes other products for one step than for '
-      'all steps at once; let no shape decide which layers it calls, or derive '
-      'from cores.base.RecurrentCore, which never repeats a step')
+      'all steps at once, or some whose first axis is not the batch; let no '
+      'shape decide which layers it calls, call such layers under '
+      'dv3.nets.recall.paused(), or derive from cores.base.RecurrentCore, '
+      'which never repeats a step')

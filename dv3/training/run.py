@@ -309,7 +309,7 @@ def describe_bad(batch, losses, gradient: str | None) -> str:
         names.append(f'{name} {where[0].tolist()} of the batch')
   names += [f'the loss {k}' for k, v in losses.items() if not np.isfinite(v)]
   if gradient is not None:
-    names.append(f'the gradient of {gradient}')
+    names.append(f'the gradient of {gradient} (or its norm)')
   return ', '.join(names) or 'the norm of the gradient'
 
 

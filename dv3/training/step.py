@@ -41,8 +41,8 @@ class Update(tf.Module):
   gradients are averaged over replicas before clipping, random numbers belong
   to global examples. An update whose loss or gradient is not finite changes
   nothing and says so in the metric `finite`; the metric `bad_gradient` is then
-  the path of the first variable whose gradient is not finite, for example
-  'core/gates/kernel', or None.
+  the path of the first variable whose gradient is not finite, or so large that
+  its norm is not, for example 'core/gates/kernel', or None.
 
   Args:
     agent: the built agent; call under the strategy's scope.
@@ -289,9 +289,9 @@ def choose_compiler(jit_compile, agent, strategy) -> bool | str:
   return 'mixed' if images and distribution.on_cpu(strategy) else True
 
 
-def _first_bad(norms):
-  """Returns the index of the first of norms [n] that is not finite, or -1.0."""
-  bad = ~tf.math.is_finite(norms)
+def _first_bad(squares):
+  """Returns the index of the first of [n] that is not finite, or -1.0."""
+  bad = ~tf.math.is_finite(squares)
   first = tf.cast(tf.argmax(tf.cast(bad, tf.int32)), tf.float32)
   return tf.where(tf.reduce_any(bad), first, -1.0)
 

@@ -71,6 +71,18 @@ def test_an_inner_loop_computes_nothing_that_the_outer_one_need_not():
   np.testing.assert_array_equal(run(tf.ones([1, 2])), [[4.0 ** 9] * 2])
 
 
+def test_a_function_of_its_own_in_a_loop_keeps_its_casts():
+  """It may be called from another graph, which has not what is before."""
+  variable = tf.Variable(tf.ones([2, 2]))
+  inner = tf.function(
+      lambda x: x @ loops.cast(variable, tf.bfloat16), autograph=False)
+  for _ in range(2):
+    outer = tf.function(lambda x: repeat(inner, x), autograph=False)
+    found = tf.cast(outer(tf.ones([1, 2], tf.bfloat16)), tf.float32)
+    np.testing.assert_array_equal(found, [[8.0, 8.0]])
+  inner(tf.ones([1, 2], tf.bfloat16))
+
+
 def test_without_a_loop_it_is_what_make_returns():
   variable = tf.Variable(tf.ones([2, 2]))
   assert loops.cast(variable, tf.bfloat16).dtype == tf.bfloat16
@@ -98,7 +110,8 @@ def test_cores_cast_no_kernel_in_a_loop(name):
           tokens, action, is_first, core.initial(3), rng)
       total = sum(tf.reduce_sum(x) for x in latents)
     policy = lambda features, rng: tf.zeros([3, 2])
-    dream = core.imagine(policy, core.initial(3), 4, rng)
+    with loops.looping():
+      dream = core.imagine(policy, core.initial(3), 4, rng)
     return tape.gradient(total, core.trainable_variables), dream
 
   graph = run.get_concrete_function(

@@ -163,8 +163,12 @@ for reduce in (tf.reduce_sum, tf.reduce_max):
     for dtype in (tf.float32, tf.bfloat16):
       xla.compiled(lambda a, b: reduce(
           tf.cast(products.matmul(a, b), dtype), axis))(a, b)
-      xla.compiled(lambda a, b: reduce(tf.sigmoid(tf.cast(
-          products.unrounded_matmul(a, b), tf.float32) + 1.0), axis))(a, b)
+bias = tf.range(128.0)
+for reduce in (tf.reduce_sum, tf.reduce_max, tf.reduce_logsumexp):
+  for axis in (0, 1, None):
+    for after in (lambda y: y + bias, lambda y: tf.sigmoid(y + 1.0)):
+      xla.compiled(lambda a, b: reduce(after(
+          products.unrounded_matmul(a, b)), axis))(a, b)
 for turned in (
     lambda a, b: tf.transpose(products.matmul(a, b)),
     lambda a, b: products.matmul(tf.transpose(products.matmul(a, b)), a),

@@ -56,12 +56,23 @@ def test_nothing_is_kept_outside_of_its_contexts():
     pass
 
 
+def test_results_without_rows_of_the_batch_are_an_error():
+  results = recall.Kept()
+  with results.keeping():
+    recall.kept(normal(0, 1, 4))
+  with pytest.raises(errors.UserError, match='first axis is not the batch'):
+    with results.recalling(tf.constant(0), PARTS):
+      recall.kept(normal(0, 1, 4))
+
+
 @pytest.mark.parametrize('again', [
     lambda x: x,
     lambda x: recall.kept(recall.kept(x)),
     lambda x: recall.kept(x, 1),
-    lambda x: recall.kept(x[:, :2])],
-    ids=['fewer', 'more', 'axis', 'shape'])
+    lambda x: recall.kept(x[:, :2]),
+    lambda x: recall.kept(x[:1]),
+    lambda x: recall.kept(tf.cast(x, tf.bfloat16))],
+    ids=['fewer', 'more', 'axis', 'shape', 'rows', 'dtype'])
 def test_another_evaluation_than_the_kept_one_is_an_error(again):
   results = recall.Kept()
   with results.keeping():
