@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from dv3 import distributions
 from dv3 import registry
+from dv3.nets import picking
 from dv3.nets import xla
 
 B, T, E, A = 3, 6, 5, 2
@@ -17,8 +18,9 @@ CORES = {
         'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4, 'blocks': 4},
     'gru': {'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4},
     'rllib_gru': {'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4}}
-# Rows that are long enough for norms by products.
-WIDE = {'rssm': 40, 'gru': 40}
+# Rows that are long enough for norms by products, and latents of which all
+# steps at once pick rows while one step does not.
+WIDE = {'hidden': 40, 'stoch': 8, 'classes': 32}
 
 
 def make(name, dtype, **sizes):
@@ -52,22 +54,24 @@ def compiled(run):
   return tf.function(run, autograph=False, jit_compile=True)
 
 
-@pytest.mark.parametrize(
-    'name, compiler, sizes',
-    [(name, compiler, {}) for name in sorted(CORES)
-     for compiler in (graph, compiled, xla.compiled)]
-    + [(name, xla.compiled, {'hidden': size}) for name, size in WIDE.items()])
-def test_values_and_gradients(name, compiler, sizes):
+@pytest.mark.parametrize('name, compiler, sizes', [
+    *((name, graph, {}) for name in sorted(CORES)),
+    *((name, compiled, {}) for name in ('rssm', 'gru')),
+    *((name, xla.compiled, WIDE) for name in ('rssm', 'gru')),
+    ('rllib_gru', xla.compiled, {})])
+def test_values_and_gradients(name, compiler, sizes, monkeypatch):
+  monkeypatch.setattr(picking, 'LEAST_ROWS', B + 1)
   core = make(name, 'float32', **sizes)
   rng = np.random.default_rng(0)
   normal = lambda *shape: tf.constant(rng.normal(size=shape), tf.float32)
   tokens, action = normal(B, T, E), normal(B, T, A)
   is_first = tf.constant(rng.random((B, T)) < 0.3)
-  stoch = tf.one_hot(rng.integers(0, 4, (B, 4)), 4)
+  groups = core.stoch, core.classes
+  stoch = tf.one_hot(rng.integers(0, core.classes, (B, core.stoch)), groups[1])
   state = type(core.initial(B))(normal(B, 16), stoch)
   # Every result counts, each with a weight of its own.
-  probe = [normal(B, T, 16), normal(B, T, 4, 4), normal(B, T, 4, 4),
-           normal(B, 16), normal(B, 4, 4)]
+  probe = [normal(B, T, 16), normal(B, T, *groups), normal(B, T, *groups),
+           normal(B, 16), normal(B, *groups)]
 
   def run(filter_):
     sources = [tokens, action, *state, *core.trainable_variables]
