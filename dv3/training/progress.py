@@ -17,7 +17,9 @@ class Progress:
     budget: env steps of the whole run.
     env_steps: env steps at the start, or at the checkpoint that was resumed.
     updates: optimizer steps likewise.
-    window_seconds: the rates are means over this time.
+    window_seconds: the rates are means over this time. They begin again at
+      the first update, so that its compilation and the steps before it, which
+      nothing trains on, do not count.
     episodes: the return is the mean of so many last episodes.
   """
 
@@ -26,6 +28,7 @@ class Progress:
       window_seconds: float = 60.0, episodes: int = 10):
     self._budget = budget
     self._window = window_seconds
+    self._before_updates = updates
     self._scores = collections.deque(maxlen=episodes)
     self._samples = collections.deque([(time.monotonic(), env_steps, updates)])
 
@@ -41,27 +44,31 @@ class Progress:
       updates: optimizer steps so far.
 
     Returns:
-      {name: number}: `budget_env_steps`, `updates`, `env_steps_per_second`,
-      `updates_per_second`; `return` once an episode ended; `seconds_left` once
-      env steps have been made.
+      {name: number}: `budget_env_steps`, `updates`; `env_steps_per_second` and
+      `updates_per_second` once a sixtieth of the window has passed; `return`
+      once an episode ended; `seconds_left` once env steps have been made in a
+      twelfth of the window or more.
     """
     now = time.monotonic()
     samples = self._samples
+    if self._before_updates is not None and updates > self._before_updates:
+      self._before_updates = None
+      samples.clear()
+      samples.append((now, env_steps, updates))
     while len(samples) > 1 and samples[1][0] <= now - self._window:
       samples.popleft()  # The oldest that stays is just outside the window.
     then, old_env_steps, old_updates = samples[0]
     if now - samples[-1][0] >= self._window / 60:
       samples.append((now, env_steps, updates))
-    elapsed = max(now - then, 1e-9)
-    rate = (env_steps - old_env_steps) / elapsed
-    status = {
-        'budget_env_steps': self._budget,
-        'updates': updates,
-        'env_steps_per_second': rate,
-        'updates_per_second': (updates - old_updates) / elapsed,
-    }
+    elapsed = now - then
+    status = {'budget_env_steps': self._budget, 'updates': updates}
+    if elapsed >= self._window / 60:
+      status['env_steps_per_second'] = (env_steps - old_env_steps) / elapsed
+      status['updates_per_second'] = (updates - old_updates) / elapsed
     if self._scores:
       status['return'] = sum(self._scores) / len(self._scores)
-    if rate > 0:
-      status['seconds_left'] = max(self._budget - env_steps, 0) / rate
+    if elapsed >= self._window / 12 and env_steps > old_env_steps:
+      status['seconds_left'] = (
+          max(self._budget - env_steps, 0) / (env_steps - old_env_steps)
+          * elapsed)
     return status

@@ -15,13 +15,19 @@ def clock(monkeypatch):
 
 def test_rates_and_time_left_of_a_resumed_run(clock):
   progress = progress_lib.Progress(10_000, env_steps=4_000, updates=100)
-  first = progress.status(4_000, 100)
-  assert first['env_steps_per_second'] == 0 and 'seconds_left' not in first
+  nothing_yet = {'budget_env_steps': 10_000, 'updates': 100}
+  assert progress.status(4_000, 100) == nothing_yet
+  clock[0] += 1
+  first = progress.status(4_001, 100)
+  assert first['env_steps_per_second'] == 1 and 'seconds_left' not in first
+  clock[0] += 30  # The first update is compiled, which says nothing of others.
+  nothing_yet['updates'] = 101
+  assert progress.status(4_001, 101) == nothing_yet
   clock[0] += 20
-  assert progress.status(4_200, 150) == {
-      'budget_env_steps': 10_000, 'updates': 150,
+  assert progress.status(4_201, 151) == {
+      'budget_env_steps': 10_000, 'updates': 151,
       'env_steps_per_second': 10.0, 'updates_per_second': 2.5,
-      'seconds_left': 580.0}
+      'seconds_left': pytest.approx(579.9)}
 
 
 def test_rates_forget_what_lies_before_the_window(clock):
@@ -45,5 +51,5 @@ def test_the_return_is_the_mean_of_the_last_episodes(clock):
 
 def test_no_time_is_left_beyond_the_budget(clock):
   progress = progress_lib.Progress(100)
-  clock[0] += 1
+  clock[0] += 10
   assert progress.status(120, 0)['seconds_left'] == 0
