@@ -28,9 +28,6 @@ import math
 
 import tensorflow as tf
 
-from dv3.decoders import cnn as cnn_decoder
-from dv3.encoders import cnn as cnn_encoder
-
 _COUNTED = {
     'dynamics', 'representation', 'reconstruction', 'reward', 'continue',
     'actor', 'critic', 'critic_replay'}
@@ -96,29 +93,15 @@ def multiplications(part) -> tuple[int, int]:
   """Returns the multiplications of a part for one row, and those of its input.
 
   Dense and block-diagonal kernels multiply each of their numbers once a row.
-  The kernels of convolutions do so for every pixel that comes out; those of
-  parts that are not the library's are taken as one pixel.
+  A part whose kernels meet more than one input a row, as those of convolutions
+  do, says so by a method `multiplications()` with this result.
 
   Returns:
     (all, those of the kernels that read the part's input).
   """
-  if isinstance(part, cnn_encoder.CNNEncoder):
-    sizes, (rows, columns) = [], part.size
-    for layer in part.convs:
-      if part.strided:
-        rows, columns = rows // 2, columns // 2
-      sizes.append(_size(layer.kernel) * rows * columns)
-      if not part.strided:
-        rows, columns = rows // 2, columns // 2
-    return sum(sizes), sizes[0]
-  if isinstance(part, cnn_decoder.CNNDecoder):
-    rows, columns, _ = part.smallest
-    start = [part.start_block, part.start_hidden, part.start_linear]
-    total = sum(_kernels(layer) for layer in start if layer is not None)
-    for layer in [*part.convs, part.output_conv]:
-      rows, columns = 2 * rows, 2 * columns
-      total += _size(layer.kernel) * rows * columns
-    return total, 0
+  own = getattr(part, 'multiplications', None)
+  if own:
+    return own()
   inner = [
       x for x in (getattr(part, name, None) for name in ('vector', 'image'))
       if isinstance(x, tf.Module)]

@@ -117,6 +117,15 @@ class CNNDecoder(part.Part, interfaces.Decoder):
     self.output_conv.build([None, None, None, depth])
     super().build(input_shape)
 
+  def multiplications(self):
+    """Returns those of an image and 0; see `benchmarking.flops`."""
+    start = sum(
+        math.prod(layer.kernel.shape) for layer in (
+            self.start_block, self.start_hidden.linear, self.start_linear)
+        if layer is not None)
+    return start + sum(convolution.multiplications(
+        [*self.convs, self.output_conv], self.smallest[:2])), 0
+
   def call(self, features):
     x, lead = self._start(features)
     for layer, norm in zip(self.convs, self.norms, strict=True):

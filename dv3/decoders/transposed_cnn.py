@@ -95,6 +95,12 @@ class TransposedCNNDecoder(part.Part, interfaces.Decoder):
     self.output_conv.build([None, None, None, depth])
     super().build(input_shape)
 
+  def multiplications(self):
+    """Returns those of an image and 0; see `benchmarking.flops`."""
+    start = math.prod(self.start.kernel.shape)
+    return start + sum(convolution.multiplications(
+        [*self.convs, self.output_conv], self.smallest[:2])), 0
+
   def call(self, features):
     joint = inputs.concat_features(features, self.feature_names)
     x = tf.reshape(self.start(joint), [-1, *self.smallest])

@@ -1,5 +1,7 @@
 """The image decoder of the 2021 form."""
 
+import math
+
 import tensorflow as tf
 
 from dv3 import distributions
@@ -86,6 +88,12 @@ class ValidCNNDecoder(part.Part, interfaces.Decoder):
       norm.build([None, None, None, depth])
     self.output_conv.build([None, None, None, depth])
     super().build(input_shape)
+
+  def multiplications(self):
+    """Returns those of an image and 0; see `benchmarking.flops`."""
+    start = math.prod(self.start.kernel.shape)
+    return start + sum(convolution.multiplications(
+        [*self.convs, self.output_conv], (1, 1))), 0
 
   def call(self, features):
     joint = inputs.concat_features(features, self.feature_names)

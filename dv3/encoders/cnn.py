@@ -82,6 +82,12 @@ class CNNEncoder(part.Part, interfaces.Encoder):
       norm.build([None, None, None, depth])
     super().build(input_shape)
 
+  def multiplications(self):
+    """Returns an image's and its first layer's; see `benchmarking.flops`."""
+    counts = convolution.multiplications(
+        self.convs, self.size, halved=not self.strided)
+    return sum(counts), counts[0]
+
   def call(self, obs):
     x, lead = images.join(obs, self.obs_spec)
     x = fusion.fused(lambda x: tf.cast(x, self.compute_dtype) / 255 - 0.5, x)

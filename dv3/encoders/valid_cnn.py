@@ -53,7 +53,8 @@ class ValidCNNEncoder(part.Part, interfaces.Encoder):
     errors.check_least(1, errors.named(
         self.COMPONENT, depth=depth, kernel_size=kernel_size))
     self.obs_spec = types.freeze(obs_spec)
-    sizes = images.valid_sizes(images.common_size(obs_spec, 10), kernel_size)
+    self.size = images.common_size(obs_spec, 10)
+    sizes = images.valid_sizes(self.size, kernel_size)
     self.depths = tuple(depth * 2 ** i for i in range(len(sizes)))
     self.token_size = math.prod(sizes[-1]) * self.depths[-1]
     self.convs = [
@@ -73,6 +74,11 @@ class ValidCNNEncoder(part.Part, interfaces.Encoder):
       depth = conv.depth
       norm.build([None, None, None, depth])
     super().build(input_shape)
+
+  def multiplications(self):
+    """Returns an image's and its first layer's; see `benchmarking.flops`."""
+    counts = convolution.multiplications(self.convs, self.size)
+    return sum(counts), counts[0]
 
   def call(self, obs):
     x, lead = images.join(obs, self.obs_spec)

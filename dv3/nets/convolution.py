@@ -1,5 +1,7 @@
 """Convolutions of the published encoders and decoders; NHWC, kernels HWIO."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -98,6 +100,24 @@ class Conv2D(keras.layers.Layer):
       kernel = tf.reshape(kernel, [*kernel.shape[:3], -1])
     return tf.nn.conv2d(
         x, tf.cast(kernel, self.compute_dtype), stride, self.padding)
+
+  def applications(self, rows, columns):
+    """Returns how often the kernel is applied, and the new map's size.
+
+    Pixels that are only placed between others, as zeros, do not count; the
+    border counts whole.
+    """
+    size, stride = self.options['kernel_size'], self.stride
+    if self.transposed:
+      return rows * columns, (2 * rows, 2 * columns)
+    if self.repeated:
+      rows, columns = 2 * rows, 2 * columns
+    elif self.padding == 'SAME':
+      rows, columns = -(-rows // stride), -(-columns // stride)
+    else:
+      rows, columns = (
+          (n - size) // stride + 1 for n in (rows, columns))
+    return rows * columns, (rows, columns)
 
   @property
   def foldable(self):
@@ -199,11 +219,22 @@ class Upconv2D(keras.layers.Layer):
     # conv2d_transpose flips the kernel and takes it as [h, w, out, in].
     kernel = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
     batch, rows, columns, _ = linear.dynamic_shape(x)
-    padding, size = self.options['padding'], self.options['kernel_size']
-    grown = lambda n: 2 * n if padding == 'SAME' else 2 * (n - 1) + size
     return tf.nn.conv2d_transpose(
-        x, kernel, [batch, grown(rows), grown(columns), self.depth], 2,
-        padding)
+        x, kernel, [batch, self._grown(rows), self._grown(columns), self.depth],
+        2, self.options['padding'])
+
+  def _grown(self, size):
+    """Returns the output's rows or columns."""
+    if self.options['padding'] == 'SAME':
+      return 2 * size
+    return 2 * (size - 1) + self.options['kernel_size']
+
+  def applications(self, rows, columns):
+    """Returns how often the kernel is applied, and the new map's size.
+
+    Once an input pixel: the zeros between them do not count.
+    """
+    return rows * columns, (self._grown(rows), self._grown(columns))
 
   def finish(self, y, *biases):
     """Adds the bias to a `product`."""
@@ -234,6 +265,26 @@ def stage(x, conv, norm, act, pool: bool = False):
     rows = act(norm.compute(_rows(y), *weights[len(biases):]))
     return tf.reshape(tf.cast(rows, conv.compute_dtype), tf.shape(y))
   return fusion.fused(rest, y, *biases, *norm.trainable_variables)
+
+
+def multiplications(layers, size: tuple[int, int], halved: bool = False):
+  """Returns the multiplications of convolutions in turn, for one image.
+
+  Args:
+    layers: built `Conv2D` and `Upconv2D`.
+    size: rows and columns of the first one's input.
+    halved: whether 2 x 2 maxima follow each.
+
+  Returns:
+    List of int, one a layer.
+  """
+  counts = []
+  for layer in layers:
+    times, size = layer.applications(*size)
+    counts.append(times * math.prod(layer.kernel.shape))
+    if halved:
+      size = size[0] // 2, size[1] // 2
+  return counts
 
 
 def _rows(x):

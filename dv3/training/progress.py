@@ -61,7 +61,8 @@ class Progress:
     if now - samples[-1][0] >= self._window / 60:
       samples.append((now, env_steps, updates))
     elapsed = now - then
-    status = {'budget_env_steps': self._budget, 'updates': updates}
+    status: dict[str, float] = {
+        'budget_env_steps': self._budget, 'updates': updates}
     if elapsed >= self._window / 60:
       status['env_steps_per_second'] = (env_steps - old_env_steps) / elapsed
       status['updates_per_second'] = (updates - old_updates) / elapsed

@@ -92,6 +92,45 @@ def test_published_sizes(obs_spec, actions, size, gflop):
   assert flops.uncounted(agent) == []
 
 
+FEATURES = {'deter': 256, 'stoch': 1024}
+KERNEL = 4 * 4
+
+
+@pytest.mark.parametrize('kind, name, options, stages, start', [
+    ('encoder', 'cnn', {
+        'depth': 24, 'multipliers': (1, 2, 4, 8), 'kernel_size': 4,
+        'strided': True, 'norm': 'layer'}, [
+            32 ** 2 * KERNEL * 3 * 24, 16 ** 2 * KERNEL * 24 * 48,
+            8 ** 2 * KERNEL * 48 * 96, 4 ** 2 * KERNEL * 96 * 192], 0),
+    ('encoder', 'valid_cnn', {'depth': 48}, [
+        31 ** 2 * KERNEL * 3 * 48, 14 ** 2 * KERNEL * 48 * 96,
+        6 ** 2 * KERNEL * 96 * 192, 2 ** 2 * KERNEL * 192 * 384], 0),
+    ('decoder', 'transposed_cnn', {'depth': 24}, [
+        4 ** 2 * KERNEL * 192 * 96, 8 ** 2 * KERNEL * 96 * 48,
+        16 ** 2 * KERNEL * 48 * 24, 32 ** 2 * KERNEL * 24 * 3],
+     1280 * 4 ** 2 * 192),
+    ('decoder', 'valid_cnn', {'depth': 48}, [
+        1 * 25 * 1536 * 192, 5 ** 2 * 25 * 192 * 96,
+        13 ** 2 * 36 * 96 * 48, 30 ** 2 * 36 * 48 * 3], 1280 * 1536),
+], ids=['2023 encoder', '2021 encoder', '2023 decoder', '2021 decoder'])
+def test_images_of_earlier_forms(kind, name, options, stages, start):
+  part = small_agent.part(kind, name, **options)(
+      obs_spec=IMAGE,
+      **({'feature_spec': FEATURES} if kind == 'decoder' else {}))
+  part.build()
+  first = stages[0] if kind == 'encoder' else 0
+  assert flops.multiplications(part) == (start + sum(stages), first)
+  given = (
+      {'image': tf.TensorSpec((1, 64, 64, 3), tf.uint8)}
+      if kind == 'encoder' else
+      {key: tf.TensorSpec((1, size)) for key, size in FEATURES.items()})
+  def run(values):
+    found = part(values)
+    return found if kind == 'encoder' else found['image'].mean()
+  traced = tf.function(run, autograph=False).get_concrete_function(given)
+  assert flops.executed_flops(traced) == 2 * (start + sum(stages))
+
+
 def test_losses_that_are_not_known_are_named():
   class Extra(registry.get('loss', 'reward')):
     def names(self, parts):
