@@ -20,6 +20,7 @@ from absl import flags
 from dv3 import errors
 from dv3 import nearest
 from dv3.bin import app
+from dv3.bin import compile_cache
 
 FLAGS = flags.FLAGS
 _JSON = flags.DEFINE_bool('json', False, 'Print nothing but one JSON line.')
@@ -80,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
     raise errors.UserError(
         f'there is no measurement {" ".join(argv[1:])!r}; {near}')
   _check_flags(command)
+  compile_cache.enable(default=False)  # It measures compilation too.
   if _SWEEP.value:
     _sweep()
   else:

@@ -6,6 +6,7 @@ from absl import flags
 
 from dv3 import errors
 from dv3.bin import app
+from dv3.bin import compile_cache
 
 FLAGS = flags.FLAGS
 _EPISODES = flags.DEFINE_integer(
@@ -25,6 +26,7 @@ def main(argv):
   del argv
   if not FLAGS.logdir:
     raise errors.UserError('no run was named; give --logdir=runs/<name>')
+  compile_cache.enable()
   import gin
 
   from dv3 import config

@@ -7,6 +7,7 @@ import sys
 from absl import flags
 
 from dv3.bin import app
+from dv3.bin import compile_cache
 
 FLAGS = flags.FLAGS
 _DRY_RUN = flags.DEFINE_bool(
@@ -70,6 +71,7 @@ def main(argv):
   del argv
   if not _DRY_RUN.value:
     app.stop_at_signals()
+    compile_cache.enable()
   logdir = FLAGS.logdir
   if not logdir and not _DRY_RUN.value:
     logdir = default_logdir(FLAGS.gin_file)

@@ -1,0 +1,195 @@
+"""Programs that XLA compiled, kept for the next start.
+
+  compile_cache.enable()        # before TensorFlow compiles anything
+
+A start of the same configuration on the same kind of machine then reads in a
+second what took ten to compile: when a run goes on, in sweeps, in evaluation.
+
+DV3_COMPILE_CACHE names another folder than ~/.cache/dv3/compiled; nothing is
+kept if it is empty, nor on machines with an accelerator, where this was not
+tried. What TF_XLA_FLAGS says about TensorFlow's own cache is left alone.
+"""
+
+# TensorFlow reads and writes a folder by itself, but fails where a file in it
+# is damaged or cannot be written. So it gets a folder of this process alone,
+# with links to those kept files whose content has the checksum in their name,
+# and what it adds there is kept by this module. No file changes in place.
+
+import atexit
+import contextlib
+import glob
+import hashlib
+import importlib.metadata
+import logging
+import os
+import pathlib
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+
+_FLAG = '--tf_xla_persistent_cache_directory'
+_ACCELERATORS = (
+    '/dev/nvidia[0-9]*', '/dev/kfd', '/dev/accel*', '/dev/vfio/[0-9]*')
+_LARGEST_BYTES = 256 * 2 ** 20  # About 40 programs of an update.
+_SPARE_BYTES = 2 ** 30
+
+
+def enable(default: bool = True) -> 'Cache | None':
+  """Lets TensorFlow take over what earlier processes compiled.
+
+  Args:
+    default: whether to where DV3_COMPILE_CACHE is not set.
+
+  Returns:
+    The cache, or None where nothing is kept: a warning says so if the folder
+    cannot be used, or its disk has less than 1 GiB left.
+  """
+  folder = os.environ.get('DV3_COMPILE_CACHE')
+  if folder is None and default:
+    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    folder = os.path.join(home, 'dv3', 'compiled')
+  flags = os.environ.get('TF_XLA_FLAGS', '')
+  if not folder or 'persistent_cache' in flags or any(
+      glob.glob(pattern) for pattern in _ACCELERATORS):
+    return None
+  try:
+    cache = Cache(pathlib.Path(folder).absolute() / machine())
+  except OSError as error:
+    logging.warning(
+        'nothing compiled is kept in %s: %s; every start compiles anew '
+        '(DV3_COMPILE_CACHE names another folder, or none if empty)',
+        folder, error.strerror or error)
+    return None
+  os.environ['TF_XLA_FLAGS'] = f'{flags} {_FLAG}={cache.view}'.strip()
+  cache.start()
+  return cache
+
+
+def machine() -> str:
+  """Returns a name for all that compiled code depends on beside the program."""
+  cpu = platform.processor()
+  with contextlib.suppress(OSError):
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    cpu = sorted({
+        line for line in lines
+        if line.startswith(('model name', 'flags', 'Features', 'CPU part'))})
+  version = importlib.metadata.version('tensorflow')
+  told = [os.environ.get(name) for name in ('XLA_FLAGS', 'TF_XLA_FLAGS')]
+  key = repr((version, sys.platform, platform.machine(), cpu, told))
+  return f'{version}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+
+
+class Cache:
+  """Kept programs, and this process's view of them.
+
+  Args:
+    store: folder of the kept files, NAME.CHECKSUM.
+    largest_bytes: the oldest are removed beyond it.
+    spare_bytes: that the disk must have left.
+
+  Attributes:
+    view: the folder that TensorFlow reads and writes.
+
+  Raises:
+    OSError: if the folder cannot be used.
+  """
+
+  def __init__(
+      self, store: pathlib.Path, *, largest_bytes: int = _LARGEST_BYTES,
+      spare_bytes: int = _SPARE_BYTES):
+    self._store = store
+    store.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(store).free
+    if free < spare_bytes:
+      raise OSError(
+          f'its disk has {free / 2 ** 30:.2f} GiB left of the '
+          f'{spare_bytes / 2 ** 30:.2f} that it should')
+    self._remove_views_of_the_dead()
+    self._known: set[str] = set()
+    self.view = pathlib.Path(tempfile.mkdtemp(
+        prefix=f'view-{socket.gethostname()}-{os.getpid()}-', dir=store))
+    self._stopped = threading.Event()
+    self._keeping = threading.Lock()
+    left = largest_bytes
+    for kept in self._kept():
+      with contextlib.suppress(OSError):  # Another process removed it.
+        left -= kept.stat().st_size
+        name, checksum = kept.name.rsplit('.', 1)
+        if left >= 0 and checksum == _checksum(kept):
+          _link(kept, self.view / name)
+          self._known.add(name)
+        else:
+          kept.unlink()
+
+  def _kept(self) -> list[pathlib.Path]:
+    """Returns the kept files, newest first."""
+    def age(path):
+      with contextlib.suppress(OSError):
+        return -path.stat().st_mtime
+      return 0.0
+    return sorted(
+        (path for path in self._store.iterdir() if path.is_file()
+         and '.pb.' in path.name), key=age)
+
+  def _remove_views_of_the_dead(self) -> None:
+    for view in self._store.glob(f'view-{socket.gethostname()}-*'):
+      number = int(view.name.split('-')[-2])
+      if not _lives(number):
+        shutil.rmtree(view, ignore_errors=True)
+
+  def start(self, seconds: float = 5.0) -> None:
+    """Keeps what TensorFlow compiles, now and then and at the end."""
+    def work():
+      while not self._stopped.wait(seconds):
+        self.keep()
+    threading.Thread(target=work, daemon=True, name='compile_cache').start()
+    atexit.register(self.close)
+
+  def keep(self) -> int:
+    """Keeps what is new in the view; returns how many files.
+
+    A full disk or a vanished folder loses nothing but time at the next start.
+    """
+    count = 0
+    with self._keeping, contextlib.suppress(OSError):
+      for path in self.view.glob('*.pb'):
+        if path.name not in self._known:
+          self._known.add(path.name)
+          if not any(self._store.glob(f'{glob.escape(path.name)}.*')):
+            part = path.with_suffix('.part')
+            shutil.copyfile(path, part)
+            os.replace(part, self._store / f'{path.name}.{_checksum(path)}')
+            count += 1
+    return count
+
+  def close(self) -> None:
+    """Keeps what is new, and removes the view."""
+    self._stopped.set()
+    self.keep()
+    shutil.rmtree(self.view, ignore_errors=True)
+
+
+def _checksum(path: pathlib.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Links, or copies where the file system has no links."""
+  try:
+    os.link(source, target)
+  except OSError:
+    shutil.copyfile(source, target)
+
+
+def _lives(process: int) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:  # Somebody else's.
+    return True
+  return True
