@@ -212,10 +212,24 @@ class Upconv2D(keras.layers.Layer):
     """The bias, if there is one, as a list."""
     return [] if self.bias is None else [self.bias]
 
+  @property
+  def foldable(self):
+    """Whether to compute 2 x 2 output pixels side by side.
+
+    A CPU does so in half of the time where an image of few channels comes out,
+    though kernels for four pixels may multiply 2.25 times as much.
+    """
+    return (
+        self.depth <= _IMAGE_CHANNELS and not xla.for_accelerator()
+        and self.options['padding'] == 'SAME'
+        and self.options['kernel_size'] > 1)
+
   def product(self, x):
     """Returns the convolution alone, for `finish`."""
     x = tf.cast(x, self.compute_dtype)
     kernel = tf.cast(self.kernel, self.compute_dtype)
+    if self.foldable:
+      return _unfolded_upconv(x, kernel)
     # conv2d_transpose flips the kernel and takes it as [h, w, out, in].
     kernel = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
     batch, rows, columns, _ = linear.dynamic_shape(x)
@@ -242,6 +256,39 @@ class Upconv2D(keras.layers.Layer):
 
   def get_config(self):
     return {**super().get_config(), **self.options}
+
+
+@tf.custom_gradient
+def _unfolded_upconv(x, kernel):
+  """Returns `Upconv2D.product`, SAME, by way of 2 x 2 pixels side by side.
+
+  The gradients are those of the transposed convolution, which has fewer
+  multiplications and no such need.
+
+  Args:
+    x: [N, Y, X, in].
+    kernel: [m, m, in, out].
+
+  Returns:
+    [N, 2 Y, 2 X, out].
+  """
+  size, _, depth_in, depth = kernel.shape
+  taps = _upconv_taps(size)
+  folded = _combined(
+      np.einsum('ait,bju->ijabtu', taps, taps), tf.cast(kernel, tf.float32))
+  folded = tf.transpose(folded, [0, 1, 4, 2, 3, 5])
+  folded = tf.cast(
+      tf.reshape(folded, [*folded.shape[:2], depth_in, 4 * depth]), x.dtype)
+  y = fusion.fused(_unfold, tf.nn.conv2d(x, folded, 1, 'SAME'))
+  def gradient(dy):
+    flipped = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+    dkernel = tf.raw_ops.Conv2DBackpropFilter(
+        input=dy, filter_sizes=flipped.shape, out_backprop=x,
+        strides=[1, 2, 2, 1], padding='SAME')
+    return (
+        tf.nn.conv2d(dy, flipped, 2, 'SAME'),
+        tf.reverse(tf.transpose(dkernel, [0, 1, 3, 2]), [0, 1]))
+  return y, gradient
 
 
 def stage(x, conv, norm, act, pool: bool = False):
@@ -346,6 +393,33 @@ def _folded_taps(size: int) -> np.ndarray:
       row = a + tap - pad
       taps[a, row // 2 + reach, tap, row % 2] = 1.0
   return taps
+
+
+def _upconv_taps(size: int) -> np.ndarray:
+  """Returns [2, m, size]: which tap joins an output row with an input row.
+
+  Output row 2 i + a of a SAME transposed convolution sees input row i + offset
+  at one tap or at none.
+  """
+  pad = (size - 2) // 2
+  rows = [[
+      (a + pad - size + 1 + tap) / 2 for tap in range(size)] for a in (0, 1)]
+  reach = max(abs(x) for row in rows for x in row if x == int(x))
+  taps = np.zeros((2, 2 * int(reach) + 1, size), np.float32)
+  for a, row in enumerate(rows):
+    for tap, offset in enumerate(row):
+      if offset == int(offset):
+        taps[a, int(offset + reach), tap] = 1.0
+  return taps
+
+
+def _unfold(x):
+  """Places the pixels of x [N, Y, X, 4 ch] apart: [N, 2 Y, 2 X, ch]."""
+  _, rows, columns, depth = x.shape
+  x = tf.reshape(x, [-1, rows, columns, 2, 2, depth // 4])
+  return tf.reshape(
+      tf.transpose(x, [0, 1, 3, 2, 4, 5]),
+      [-1, 2 * rows, 2 * columns, depth // 4])
 
 
 def _fold(x):

@@ -1,5 +1,7 @@
 """Stages of convolutions, against sums written out in NumPy."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -44,6 +46,46 @@ def test_folded_product_holds_four_pixels_of_the_product(size):
       np.testing.assert_allclose(
           folded[:, :, :, 2 * a + b], want[:, a::2, b::2], rtol=1e-4,
           atol=1e-4)
+
+
+def upconvolved(x, kernel):
+  """Returns a SAME transposed convolution by its definition."""
+  n, rows, columns, depth = x.shape
+  size = kernel.shape[0]
+  spread = tf.reshape(x, [n, rows, 1, columns, 1, depth])
+  spread = tf.pad(spread, [[0, 0], [0, 0], [0, 1], [0, 0], [0, 1], [0, 0]])
+  spread = tf.reshape(spread, [n, 2 * rows, 2 * columns, depth])
+  # 2 n - 1 rows of pixels and zeros, and size zeros around.
+  before = size - 1 - (size - 2) // 2
+  around = [before, size - before - 1]
+  return tf.nn.conv2d(
+      spread, kernel, 1, [[0, 0], around, around, [0, 0]])
+
+
+@pytest.mark.parametrize('fuse', [False, True])
+@pytest.mark.parametrize('depth, folds', [(3, True), (5, False)])
+@pytest.mark.parametrize('size', [2, 3, 4, 5, 6])
+def test_transposed_convolution_and_its_gradients(size, depth, folds, fuse):
+  rng = np.random.default_rng(2)
+  x = tf.constant(rng.normal(size=(2, 4, 6, 7)), tf.float32)
+  layer = convolution.Upconv2D(depth, size, use_bias=False)
+  layer.build([None, None, None, 7])
+  layer.kernel.assign(rng.normal(size=layer.kernel.shape))
+  assert layer.foldable == folds
+  upstream = tf.constant(rng.normal(size=(2, 8, 12, depth)), tf.float32)
+  def gradients(function):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = function(x)
+    return y, *tape.gradient(
+        y, [x, layer.kernel], output_gradients=upstream)
+  @tf.function
+  def found():
+    with fusion.fusing() if fuse else contextlib.nullcontext():
+      return gradients(layer)
+  for value, want in zip(
+      found(), gradients(lambda x: upconvolved(x, layer.kernel)), strict=True):
+    np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
