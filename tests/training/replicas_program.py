@@ -27,7 +27,12 @@ MODES = {'graph': False, 'xla': True, 'mixed': 'mixed'}
 
 
 def train(strategy, dtype, mode):
-  """Returns ({name: value after the updates}, [losses], all equal)."""
+  """Trains, the last time on a batch that one replica cannot train on.
+
+  Returns:
+    ({name: value after the updates}, [losses], whether all copies are equal,
+    what the last update said and whether it changed nothing).
+  """
   # One more, whose statistics span the replicas throughout.
   images = mode == 'mixed'
   losses = LOSSES + (() if MODES[mode] else ('redundancy',))
@@ -62,12 +67,20 @@ def train(strategy, dtype, mode):
         x.numpy() for x in strategy.experimental_local_results(variable)]
     equal &= all(np.array_equal(x, copies[0]) for x in copies)
     values[f'{i}:{variable.name}'] = copies[0]
-  return values, history, equal
+  batch = small_agent.batch(images=images)
+  batch['reward'][0, 2] = np.nan  # Of the first replica.
+  _, metrics, _, _ = update(batch)
+  unchanged = all(
+      np.array_equal(copy.numpy(), value) for variable, value in zip(
+          update._state(), values.values(), strict=True)
+      for copy in strategy.experimental_local_results(variable))
+  bad = [metrics['finite'], metrics['bad_gradient'], unchanged]
+  return values, history, equal, bad
 
 
 def compare(one, other):
   """Returns what differs between two results of `train`, largest first."""
-  (values, history, _), (others, histories, equal) = one, other
+  (values, history, _, bad), (others, histories, equal, bads) = one, other
   apart = {
       k: float(np.max(np.abs(values[k] - others[k]) / (
           np.abs(values[k]).max() + 1e-6))) for k in values if values[k].size}
@@ -82,7 +95,7 @@ def compare(one, other):
       'first_losses': max(
           abs(one[1][0][k] - other[1][0][k]) / (abs(one[1][0][k]) + 1e-3)
           for k in one[1][0]),
-      'compared': len(values), 'names_equal': list(values) == list(others)}
+      'bad': [bad, bads], 'compared': len(values), 'names_equal': list(values) == list(others)}
 
 
 def main():

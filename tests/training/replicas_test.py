@@ -36,6 +36,11 @@ def test_replicas_compute_what_one_computes(count, mode):
   assert found['variables'] < 1e-3, found
   # LaProp's momentum is of gradients by their own size: small ones are noise.
   assert found['moments'] < 1e-2, found
+  # A batch that is not finite on one replica changes nothing on any.
+  one, several = found['bad']
+  finite, name, unchanged = several
+  assert finite == 0.0 and unchanged and one == several, found
+  assert name.startswith('encoder/') and name.endswith('/kernel')
 
 
 @pytest.mark.slow
