@@ -46,6 +46,32 @@ def test_values_are_the_kept_ones_and_gradients_those_of_the_products(compiled):
         atol=1e-5)
 
 
+@pytest.mark.parametrize('compiled', [False, True])
+def test_a_branch_keeps_and_recalls_nothing(compiled):
+  kernel, x, other = normal(0, 4, 5), normal(1, ROWS, 4), normal(2, 2, 4)
+
+  def branching(x, choice):
+    return recall.kept(x @ kernel) + tf.cond(
+        choice, lambda: recall.kept(tf.exp(x) @ kernel), lambda: x @ kernel)
+
+  @tf.function(autograph=False, jit_compile=compiled)
+  def run(number, choice):
+    results = recall.Kept()
+    with results.keeping():
+      everything = branching(x, choice)
+    with results.recalling(number, PARTS):
+      return everything, branching(other, choice)
+
+  for choice in (True, False):
+    everything, part = run(tf.constant(1), tf.constant(choice))
+    act = tf.exp if choice else tf.identity
+    np.testing.assert_allclose(
+        everything, x @ kernel + act(x) @ kernel, rtol=1e-5)
+    # The first product is the kept one, that of the branch its own.
+    np.testing.assert_allclose(
+        part, x[2:4] @ kernel + act(other) @ kernel, rtol=1e-5)
+
+
 def test_nothing_is_kept_outside_of_its_contexts():
   x = normal(0, ROWS, 4)
   assert recall.kept(x) is x

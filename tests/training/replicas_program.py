@@ -95,7 +95,8 @@ def compare(one, other):
       'first_losses': max(
           abs(one[1][0][k] - other[1][0][k]) / (abs(one[1][0][k]) + 1e-3)
           for k in one[1][0]),
-      'bad': [bad, bads], 'compared': len(values), 'names_equal': list(values) == list(others)}
+      'compared': len(values), 'names_equal': list(values) == list(others),
+      'bad': [bad, bads]}
 
 
 def main():
