@@ -76,10 +76,12 @@ def machine() -> str:
     cpu = sorted({
         line for line in lines
         if line.startswith(('model name', 'flags', 'Features', 'CPU part'))})
-  version = importlib.metadata.version('tensorflow')
+  tensorflow = importlib.metadata.distribution('tensorflow')
+  # Which has the checksum of each of its libraries.
+  build = tensorflow.read_text('RECORD')
   told = [os.environ.get(name) for name in ('XLA_FLAGS', 'TF_XLA_FLAGS')]
-  key = repr((version, sys.platform, platform.machine(), cpu, told))
-  return f'{version}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+  key = repr((build, sys.platform, platform.machine(), cpu, told))
+  return f'{tensorflow.version}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
 
 
 class Cache:
