@@ -17,6 +17,7 @@ tried. What TF_XLA_FLAGS says about TensorFlow's own cache is left alone.
 
 import atexit
 import contextlib
+import fcntl
 import glob
 import hashlib
 import importlib.metadata
@@ -25,7 +26,6 @@ import os
 import pathlib
 import platform
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -110,9 +110,8 @@ class Cache:
           f'its disk has {free / 2 ** 30:.2f} GiB left of the '
           f'{spare_bytes / 2 ** 30:.2f} that it should')
     self._remove_views_of_the_dead()
+    self.view, self._lock = _make_view(store)
     self._known: set[str] = set()
-    self.view = pathlib.Path(tempfile.mkdtemp(
-        prefix=f'view-{socket.gethostname()}-{os.getpid()}-', dir=store))
     self._stopped = threading.Event()
     self._keeping = threading.Lock()
     left = largest_bytes
@@ -120,7 +119,9 @@ class Cache:
       with contextlib.suppress(OSError):  # Another process removed it.
         left -= kept.stat().st_size
         name, checksum = kept.name.rsplit('.', 1)
-        if left >= 0 and checksum == _checksum(kept):
+        # Two processes may keep the same at once, in files that differ.
+        twice = name in self._known
+        if left >= 0 and not twice and checksum == _checksum(kept):
           _link(kept, self.view / name)
           self._known.add(name)
         else:
@@ -137,9 +138,14 @@ class Cache:
          and '.pb.' in path.name), key=age)
 
   def _remove_views_of_the_dead(self) -> None:
-    for view in self._store.glob(f'view-{socket.gethostname()}-*'):
-      number = int(view.name.split('-')[-2])
-      if not _lives(number):
+    for view in self._store.glob('view-*'):
+      with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError):  # Removed half.
+          lock = stack.enter_context(open(view / 'lock'))
+          try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+          except OSError:  # Its process lives.
+            continue
         shutil.rmtree(view, ignore_errors=True)
 
   def start(self, seconds: float = 5.0) -> None:
@@ -172,6 +178,7 @@ class Cache:
     self._stopped.set()
     self.keep()
     shutil.rmtree(self.view, ignore_errors=True)
+    os.close(self._lock)
 
 
 def _checksum(path: pathlib.Path) -> str:
@@ -180,18 +187,22 @@ def _checksum(path: pathlib.Path) -> str:
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Links, or copies where the file system has no links."""
+  """Links a file that is not there yet; copies where there are no links."""
   try:
     os.link(source, target)
+  except FileExistsError:
+    raise
   except OSError:
     shutil.copyfile(source, target)
 
 
-def _lives(process: int) -> bool:
-  try:
-    os.kill(process, 0)
-  except ProcessLookupError:
-    return False
-  except OSError:  # Somebody else's.
-    return True
-  return True
+def _make_view(store: pathlib.Path):
+  """Makes a folder, which is a view once it is locked; returns both.
+
+  The lock ends with the process, however that ends.
+  """
+  folder = pathlib.Path(tempfile.mkdtemp(prefix='new-', dir=store))
+  lock = os.open(folder / 'lock', os.O_CREAT | os.O_WRONLY, 0o600)
+  fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  view = store / folder.name.replace('new-', 'view-', 1)
+  return folder.rename(view), lock

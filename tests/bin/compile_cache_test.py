@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -28,7 +27,9 @@ def compiled(cache, name, content):
 
 
 def seen(cache):
-  return {path.name: path.read_bytes() for path in cache.view.iterdir()}
+  return {
+      path.name: path.read_bytes() for path in cache.view.iterdir()
+      if path.name != 'lock'}
 
 
 def test_the_next_process_sees_what_was_compiled(tmp_path):
@@ -79,17 +80,36 @@ def test_the_oldest_go_first(tmp_path):
   assert not list(tmp_path.glob('a.*'))
 
 
+def test_the_same_in_two_files_is_seen_once(tmp_path):
+  caches = [compile_cache.Cache(tmp_path, spare_bytes=0) for _ in range(2)]
+  for i, cache in enumerate(caches):
+    compiled(cache, 'a', bytes([i]) * 100)
+    (cache.view / 'a.pb').rename(cache.view / 'b.pb')
+    cache.keep()  # As if neither had seen the other's.
+    kept, = tmp_path.glob('b.*')
+    os.utime(kept, (i, i))
+    kept.rename(tmp_path / kept.name.replace('b.pb', 'a.pb'))
+  assert len(list(tmp_path.glob('a.*'))) == 2
+  third = compile_cache.Cache(tmp_path, spare_bytes=0)
+  assert seen(third) == {'a.pb': bytes([1]) * 100}  # The newer.
+  kept, = tmp_path.glob('a.*')
+  assert kept.read_bytes() == bytes([1]) * 100
+
+
 def test_views_of_killed_processes_are_removed(tmp_path):
   alive = compile_cache.Cache(tmp_path, spare_bytes=0)
-  ended = subprocess.Popen([sys.executable, '-c', ''])
-  ended.wait()
-  dead = tmp_path / f'view-{socket.gethostname()}-{ended.pid}-abc'
-  elsewhere = tmp_path / f'view-another-host-{ended.pid}-abc'
-  for view in (dead, elsewhere):
-    view.mkdir()
-    (view / 'a.pb').write_bytes(b'perhaps not whole')
-  compile_cache.Cache(tmp_path, spare_bytes=0)
-  assert not dead.exists() and elsewhere.exists() and alive.view.exists()
+  program = (
+      'import os, pathlib; from dv3.bin import compile_cache;'
+      f'cache = compile_cache.Cache(pathlib.Path({str(tmp_path)!r}),'
+      'spare_bytes=0); (cache.view / "a.pb").write_bytes(b"cut");'
+      'os.kill(os.getpid(), 9)')
+  subprocess.run([sys.executable, '-c', program], check=False)
+  dead, = set(tmp_path.glob('view-*')) - {alive.view}
+  assert (dead / 'a.pb').exists()
+  half = tmp_path / 'view-half'
+  half.mkdir()
+  compile_cache.Cache(tmp_path, spare_bytes=0).close()
+  assert not dead.exists() and not half.exists() and alive.view.exists()
   assert not list(tmp_path.glob('a.*'))
 
 
