@@ -26,15 +26,22 @@ import os
 import pathlib
 import platform
 import shutil
+import socket
 import sys
 import tempfile
 import threading
+import time
 
 _FLAG = '--tf_xla_persistent_cache_directory'
 _ACCELERATORS = (
-    '/dev/nvidia[0-9]*', '/dev/kfd', '/dev/accel*', '/dev/vfio/[0-9]*')
+    '/dev/nvidia[0-9]*', '/dev/kfd', '/dev/dxg', '/dev/accel*',
+    '/dev/vfio/[0-9]*')
 _LARGEST_BYTES = 256 * 2 ** 20  # About 40 programs of an update.
 _SPARE_BYTES = 2 ** 30
+_PROBE_BYTES = 64 * 2 ** 20  # Above what one configuration needs.
+_UNUSED_DAYS = 30
+
+_enabled: 'list[tuple[Cache, str | None]]' = []
 
 
 def enable(default: bool = True) -> 'Cache | None':
@@ -51,37 +58,62 @@ def enable(default: bool = True) -> 'Cache | None':
   if folder is None and default:
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = os.path.join(home, 'dv3', 'compiled')
-  flags = os.environ.get('TF_XLA_FLAGS', '')
-  if not folder or 'persistent_cache' in flags or any(
-      glob.glob(pattern) for pattern in _ACCELERATORS):
+  flags = os.environ.get('TF_XLA_FLAGS')
+  name = machine()
+  if (not folder or folder.startswith('~') or name is None
+      or 'persistent_cache' in (flags or '')
+      or any(glob.glob(pattern) for pattern in _ACCELERATORS)):
     return None
   try:
-    cache = Cache(pathlib.Path(folder).absolute() / machine())
+    cache = Cache(pathlib.Path(folder).absolute() / name)
   except OSError as error:
     logging.warning(
         'nothing compiled is kept in %s: %s; every start compiles anew '
         '(DV3_COMPILE_CACHE names another folder, or none if empty)',
         folder, error.strerror or error)
     return None
-  os.environ['TF_XLA_FLAGS'] = f'{flags} {_FLAG}={cache.view}'.strip()
+  os.environ['TF_XLA_FLAGS'] = f'{flags or ""} {_FLAG}={cache.view}'.strip()
   cache.start()
+  _enabled.append((cache, flags))
   return cache
 
 
-def machine() -> str:
-  """Returns a name for all that compiled code depends on beside the program."""
-  cpu = platform.processor()
-  with contextlib.suppress(OSError):
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    cpu = sorted({
-        line for line in lines
-        if line.startswith(('model name', 'flags', 'Features', 'CPU part'))})
-  tensorflow = importlib.metadata.distribution('tensorflow')
+def disable() -> None:
+  """Ends what `enable` began, for a process that becomes another program."""
+  while _enabled:
+    cache, flags = _enabled.pop()
+    cache.close()
+    del os.environ['TF_XLA_FLAGS']
+    if flags is not None:
+      os.environ['TF_XLA_FLAGS'] = flags
+
+
+def machine() -> str | None:
+  """Returns a name for all that compiled code depends on beside the program.
+
+  None where it is not known which build of TensorFlow this is.
+  """
+  try:
+    tensorflow = importlib.metadata.distribution('tensorflow')
+  except importlib.metadata.PackageNotFoundError:
+    return None
   # Which has the checksum of each of its libraries.
   build = tensorflow.read_text('RECORD')
+  if not build:
+    return None
   told = [os.environ.get(name) for name in ('XLA_FLAGS', 'TF_XLA_FLAGS')]
-  key = repr((build, sys.platform, platform.machine(), cpu, told))
+  key = repr((build, sys.platform, platform.machine(), _processor(), told))
   return f'{tensorflow.version}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+
+
+def _processor():
+  """Returns what the processor is and can do."""
+  with contextlib.suppress(OSError):
+    return sorted({
+        line for line in pathlib.Path(
+            '/proc/cpuinfo').read_text('utf-8').splitlines()
+        if line.startswith(('model name', 'flags', 'Features', 'CPU part'))})
+  return platform.processor()
 
 
 class Cache:
@@ -109,7 +141,7 @@ class Cache:
       raise OSError(
           f'its disk has {free / 2 ** 30:.2f} GiB left of the '
           f'{spare_bytes / 2 ** 30:.2f} that it should')
-    self._remove_views_of_the_dead()
+    _remove_unused(store)
     self.view, self._lock = _make_view(store)
     self._known: set[str] = set()
     self._stopped = threading.Event()
@@ -117,13 +149,14 @@ class Cache:
     left = largest_bytes
     for kept in self._kept():
       with contextlib.suppress(OSError):  # Another process removed it.
-        left -= kept.stat().st_size
+        size = kept.stat().st_size
         name, checksum = kept.name.rsplit('.', 1)
         # Two processes may keep the same at once, in files that differ.
         twice = name in self._known
-        if left >= 0 and not twice and checksum == _checksum(kept):
+        if size <= left and not twice and checksum == _checksum(kept):
           _link(kept, self.view / name)
           self._known.add(name)
+          left -= size
         else:
           kept.unlink()
 
@@ -136,17 +169,6 @@ class Cache:
     return sorted(
         (path for path in self._store.iterdir() if path.is_file()
          and '.pb.' in path.name), key=age)
-
-  def _remove_views_of_the_dead(self) -> None:
-    for view in self._store.glob('view-*'):
-      with contextlib.ExitStack() as stack:
-        with contextlib.suppress(FileNotFoundError):  # Removed half.
-          lock = stack.enter_context(open(view / 'lock'))
-          try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-          except OSError:  # Its process lives.
-            continue
-        shutil.rmtree(view, ignore_errors=True)
 
   def start(self, seconds: float = 5.0) -> None:
     """Keeps what TensorFlow compiles, now and then and at the end."""
@@ -175,10 +197,11 @@ class Cache:
 
   def close(self) -> None:
     """Keeps what is new, and removes the view."""
-    self._stopped.set()
-    self.keep()
-    shutil.rmtree(self.view, ignore_errors=True)
-    os.close(self._lock)
+    if not self._stopped.is_set():
+      self._stopped.set()
+      self.keep()
+      shutil.rmtree(self.view, ignore_errors=True)
+      os.close(self._lock)
 
 
 def _checksum(path: pathlib.Path) -> str:
@@ -196,13 +219,54 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _make_view(store: pathlib.Path):
-  """Makes a folder, which is a view once it is locked; returns both.
+def _make_view(store: pathlib.Path) -> tuple[pathlib.Path, int]:
+  """Makes a folder, which is a view once it is locked.
 
   The lock ends with the process, however that ends.
+
+  Returns:
+    (view, descriptor of the lock).
+
+  Raises:
+    OSError: if it cannot be, or a quota or limit leaves no room for programs:
+      TensorFlow would fail where it cannot write one.
   """
   folder = pathlib.Path(tempfile.mkdtemp(prefix='new-', dir=store))
-  lock = os.open(folder / 'lock', os.O_CREAT | os.O_WRONLY, 0o600)
-  fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  view = store / folder.name.replace('new-', 'view-', 1)
-  return folder.rename(view), lock
+  lock = os.open(folder / 'lock', os.O_CREAT | os.O_RDWR, 0o600)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with tempfile.TemporaryFile(dir=folder) as probe:
+      os.posix_fallocate(probe.fileno(), 0, _PROBE_BYTES)
+    name = folder.name.replace('new-', 'view-', 1)
+    return folder.rename(store / f'{name}{_of_this_host()}'), lock
+  except OSError:
+    os.close(lock)
+    shutil.rmtree(folder, ignore_errors=True)
+    raise
+
+
+def _of_this_host() -> str:
+  """Returns how a view's name ends; locks may not hold between hosts."""
+  return f'@{socket.gethostname()}'
+
+
+def _remove_unused(store: pathlib.Path) -> None:
+  """Removes views of dead processes, and what other machines left unused."""
+  for view in store.glob(f'view-*{glob.escape(_of_this_host())}'):
+    with contextlib.ExitStack() as stack:
+      try:
+        # Network file systems lock only what can be written.
+        lock = stack.enter_context(open(view / 'lock', 'r+'))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except FileNotFoundError:  # Removed half.
+        pass
+      except OSError:  # Its process lives, or it is somebody else's.
+        continue
+      shutil.rmtree(view, ignore_errors=True)
+  now = time.time()
+  for days, found in (
+      (1, store.glob('new-*')), (_UNUSED_DAYS, store.parent.glob('*-*'))):
+    for folder in found:
+      with contextlib.suppress(OSError):
+        if folder != store and now - folder.stat().st_mtime > days * 86400:
+          shutil.rmtree(folder, ignore_errors=True)

@@ -91,6 +91,7 @@ def main(argv):
         f'{error}; starting again, and waiting for it at the last checkpoint',
         file=sys.stderr, flush=True)
     # TensorFlow cannot join a cluster twice in one process.
+    compile_cache.disable()
     os.execv(sys.executable, sys.orig_argv)
   done = f'stopped by {result["stopped"]}' if result['stopped'] else 'finished'
   print(

@@ -415,7 +415,7 @@ def _upconv_taps(size: int) -> np.ndarray:
 
 def _unfold(x):
   """Places the pixels of x [N, Y, X, 4 ch] apart: [N, 2 Y, 2 X, ch]."""
-  _, rows, columns, depth = x.shape
+  _, rows, columns, depth = linear.dynamic_shape(x)
   x = tf.reshape(x, [-1, rows, columns, 2, 2, depth // 4])
   return tf.reshape(
       tf.transpose(x, [0, 1, 3, 2, 4, 5]),

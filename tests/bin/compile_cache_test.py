@@ -1,11 +1,13 @@
 """What is kept of compiled programs, and that no damage reaches a run."""
 
+import importlib.metadata
 import json
 import logging
 import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,11 +108,61 @@ def test_views_of_killed_processes_are_removed(tmp_path):
   subprocess.run([sys.executable, '-c', program], check=False)
   dead, = set(tmp_path.glob('view-*')) - {alive.view}
   assert (dead / 'a.pb').exists()
-  half = tmp_path / 'view-half'
-  half.mkdir()
+  half = tmp_path / dead.name.replace('view-', 'view-half')
+  elsewhere = tmp_path / 'view-abc@elsewhere'
+  for folder in (half, elsewhere):
+    folder.mkdir()
   compile_cache.Cache(tmp_path, spare_bytes=0).close()
-  assert not dead.exists() and not half.exists() and alive.view.exists()
+  assert not dead.exists() and not half.exists()
+  assert alive.view.exists() and elsewhere.exists()
   assert not list(tmp_path.glob('a.*'))
+
+
+def test_what_is_too_large_leaves_the_rest(tmp_path):
+  first = compile_cache.Cache(tmp_path, spare_bytes=0)
+  compiled(first, 'a', bytes(10))
+  first.keep()
+  kept, = tmp_path.glob('a.*')
+  os.utime(kept, (1, 1))
+  compiled(first, 'b', bytes(1000))
+  first.close()
+  second = compile_cache.Cache(tmp_path, spare_bytes=0, largest_bytes=100)
+  assert set(seen(second)) == {'a.pb'}
+
+
+def test_what_no_machine_used_for_long_is_removed(tmp_path):
+  stores = [tmp_path / f'2.{i}-{i:016x}' for i in range(3)]
+  for store in stores:
+    cache = compile_cache.Cache(store, spare_bytes=0)
+    compiled(cache, 'a', b'of a')
+    cache.close()
+  (stores[2] / 'new-abc').mkdir()
+  long_ago = time.time() - 40 * 86400
+  for folder in (stores[0], stores[2] / 'new-abc'):
+    os.utime(folder, (long_ago, long_ago))
+  compile_cache.Cache(stores[2], spare_bytes=0).close()
+  assert [store.exists() for store in stores] == [False, True, True]
+  assert [path.name[:4] for path in stores[2].iterdir()] == ['a.pb']
+
+
+def test_links_are_copies_where_there_are_none(tmp_path, monkeypatch):
+  first = compile_cache.Cache(tmp_path, spare_bytes=0)
+  compiled(first, 'a', b'of a')
+  first.close()
+  def refused(*args):
+    raise PermissionError(1, 'Operation not permitted')
+  monkeypatch.setattr(compile_cache.os, 'link', refused)
+  assert seen(compile_cache.Cache(tmp_path, spare_bytes=0)) == {
+      'a.pb': b'of a'}
+
+
+def test_a_view_that_is_somebody_elses_stays(tmp_path, monkeypatch):
+  other = compile_cache.Cache(tmp_path, spare_bytes=0)
+  def foreign(path, *args):
+    raise PermissionError(13, 'Permission denied')
+  monkeypatch.setattr(compile_cache, 'open', foreign, raising=False)
+  compile_cache.Cache(tmp_path, spare_bytes=0).close()
+  assert other.view.exists()
 
 
 def test_a_folder_that_vanishes_or_a_full_disk_stops_nothing(
@@ -153,12 +205,16 @@ def test_measurements_keep_nothing_unless_a_folder_is_named(
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('kind', ['a file', 'little left'])
+@pytest.mark.parametrize('kind', ['a file', 'little left', 'quota'])
 def test_a_folder_that_cannot_be_used_is_a_warning(
     kind, tmp_path, monkeypatch, caplog):
   folder = tmp_path / 'kept'
   if kind == 'a file':
     folder.write_text('')
+  elif kind == 'quota':
+    def over(*args):
+      raise OSError(122, 'Disk quota exceeded')
+    monkeypatch.setattr(compile_cache.os, 'posix_fallocate', over)
   else:
     monkeypatch.setattr(
         compile_cache.shutil, 'disk_usage',
@@ -168,41 +224,90 @@ def test_a_folder_that_cannot_be_used_is_a_warning(
     assert compile_cache.enable() is None
   message, = caplog.messages
   assert str(folder) in message and 'DV3_COMPILE_CACHE' in message
-  assert ('Not a directory' if kind == 'a file' else '0.47 GiB') in message
+  assert {
+      'a file': 'Not a directory', 'quota': 'quota exceeded',
+      'little left': '0.47 GiB'}[kind] in message
+  assert not list(tmp_path.rglob('new-*'))
 
 
 def test_other_code_and_options_have_a_place_of_their_own(monkeypatch):
-  first = compile_cache.machine()
-  assert first == compile_cache.machine()
-  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_enable_fast_math=true')
-  assert first != compile_cache.machine()
+  names = {compile_cache.machine()}
+  assert names == {compile_cache.machine()}
+  for name in ('XLA_FLAGS', 'TF_XLA_FLAGS'):
+    monkeypatch.setenv(name, '--xla_cpu_enable_fast_math=true')
+    names.add(compile_cache.machine())
+    monkeypatch.delenv(name)
+  monkeypatch.setattr(compile_cache, '_processor', lambda: 'another')
+  names.add(compile_cache.machine())
+  monkeypatch.undo()
+  monkeypatch.setattr(
+      importlib.metadata.PathDistribution, 'read_text', lambda *args: 'another')
+  names.add(compile_cache.machine())
+  assert len(names) == 5 and None not in names
+
+
+def test_nothing_is_kept_for_an_unknown_tensorflow(tmp_path, monkeypatch):
+  monkeypatch.setenv('DV3_COMPILE_CACHE', str(tmp_path))
+  def unknown(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+  monkeypatch.setattr(importlib.metadata, 'distribution', unknown)
+  assert compile_cache.enable() is None and not list(tmp_path.iterdir())
+
+
+def test_nothing_is_kept_without_a_home(monkeypatch):
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+  assert compile_cache.enable() is None
+
+
+def test_flags_come_and_go_with_it(tmp_path, monkeypatch):
+  monkeypatch.setenv('DV3_COMPILE_CACHE', str(tmp_path))
+  for mine in (None, '--tf_xla_auto_jit=0'):
+    if mine:
+      monkeypatch.setenv('TF_XLA_FLAGS', mine)
+    cache = compile_cache.enable()
+    assert os.environ['TF_XLA_FLAGS'].split() == [
+        *([mine] if mine else []),
+        f'--tf_xla_persistent_cache_directory={cache.view}']
+    assert compile_cache.enable() is None
+    compile_cache.disable()
+    assert os.environ.get('TF_XLA_FLAGS') == mine and not cache.view.exists()
+    cache.close()
 
 
 def train(folder, logdir):
-  """Runs a tiny training; returns the losses, means over its updates."""
-  subprocess.run(
+  """Runs a tiny training.
+
+  Returns:
+    (losses, means over its updates; how many programs it took over).
+  """
+  result = subprocess.run(
       [sys.executable, '-m', 'dv3.bin.train', '--gin_file=dreamerv3.gin',
        '--gin_file=task/cartpole.gin', f'--gin_file={TINY}',
        '--gin_param=train.jit_compile=True', '--gin_param=STEPS=60',
-       f'--logdir={logdir}'],
-      check=True, env={**os.environ, 'DV3_COMPILE_CACHE': str(folder)})
+       f'--logdir={logdir}'], capture_output=True, text=True,
+      env={**os.environ, 'DV3_COMPILE_CACHE': str(folder),
+           'TF_CPP_MIN_LOG_LEVEL': '0',
+           'TF_CPP_VMODULE': 'device_executable_persistor=1'}, check=False)
+  assert result.returncode == 0, result.stderr[-3000:]
   lines = (logdir / 'metrics.jsonl').read_text().splitlines()
-  return {
+  losses = {
       name: value for line in lines for name, value in json.loads(line).items()
       if name.startswith('loss/')}
+  return losses, result.stderr.count('Loading cached entry')
 
 
 def test_a_run_takes_over_what_another_compiled_and_computes_the_same(tmp_path):
   folder = tmp_path / 'kept'
-  first = train(folder, tmp_path / 'first')
+  first, taken = train(folder, tmp_path / 'first')
   assert {'loss/actor', 'loss/critic', 'loss/dynamics'} <= first.keys()
-  kept = {path: path.stat() for path in folder.rglob('*.pb.*')}
+  assert taken == 0
+  kept = list(folder.rglob('*.pb.*'))
   assert len(kept) >= 2  # The policy, and the update's loss and gradients.
-  update = max(kept, key=lambda path: kept[path].st_size)
-  policy = min(kept, key=lambda path: kept[path].st_size)
+  policy = min(kept, key=lambda path: path.stat().st_size)
+  size = policy.stat().st_size
   policy.write_bytes(policy.read_bytes()[:-1000])
-  assert train(folder, tmp_path / 'second') == first
-  assert update.stat().st_mtime_ns == kept[update].st_mtime_ns
+  again, taken = train(folder, tmp_path / 'second')
+  assert again == first and taken == len(kept) - 1
   name, _ = policy.name.rsplit('.', 1)
-  again, = folder.rglob(f'{name}.*')
-  assert again.stat().st_size == kept[policy].st_size
+  policy, = folder.rglob(f'{name}.*')
+  assert policy.stat().st_size == size

@@ -83,6 +83,9 @@ def test_transposed_convolution_and_its_gradients(size, depth, folds, fuse):
   def found():
     with fusion.fusing() if fuse else contextlib.nullcontext():
       return gradients(layer)
+  sized = tf.function(
+      layer.call, input_signature=[tf.TensorSpec([None, None, None, 7])])
+  np.testing.assert_allclose(sized(x), layer(x), rtol=1e-5, atol=1e-5)
   for value, want in zip(
       found(), gradients(lambda x: upconvolved(x, layer.kernel)), strict=True):
     np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4)

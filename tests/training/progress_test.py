@@ -30,6 +30,22 @@ def test_rates_and_time_left_of_a_resumed_run(clock):
       'seconds_left': pytest.approx(579.9)}
 
 
+def test_what_little_time_cannot_tell_is_left_out(clock):
+  progress = progress_lib.Progress(1_000, window_seconds=60)
+  clock[0] += 0.9
+  assert 'env_steps_per_second' not in progress.status(9, 0)
+  clock[0] += 0.1
+  assert progress.status(10, 0)['env_steps_per_second'] == 10
+  clock[0] += 3.9
+  assert 'seconds_left' not in progress.status(49, 0)
+  clock[0] += 0.1
+  assert progress.status(50, 0)['seconds_left'] == pytest.approx(95)
+  still = progress_lib.Progress(1_000, env_steps=50)
+  clock[0] += 10
+  status = still.status(50, 0)
+  assert status['env_steps_per_second'] == 0 and 'seconds_left' not in status
+
+
 def test_rates_forget_what_lies_before_the_window(clock):
   progress = progress_lib.Progress(100_000, window_seconds=60)
   env_steps = 0
