@@ -25,6 +25,7 @@ import logging
 import os
 import pathlib
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -40,6 +41,8 @@ _LARGEST_BYTES = 256 * 2 ** 20  # About 40 programs of an update.
 _SPARE_BYTES = 2 ** 30
 _PROBE_BYTES = 64 * 2 ** 20  # Above what one configuration needs.
 _UNUSED_DAYS = 30
+_STORE = re.compile(r'[\w.]+-[0-9a-f]{16}')  # As `machine` names it.
+_OWN = re.compile(r'(view|new)-|.*\.pb\.[0-9a-f]{64}$')
 
 _enabled: 'list[tuple[Cache, str | None]]' = []
 
@@ -268,5 +271,12 @@ def _remove_unused(store: pathlib.Path) -> None:
       (1, store.glob('new-*')), (_UNUSED_DAYS, store.parent.glob('*-*'))):
     for folder in found:
       with contextlib.suppress(OSError):
-        if folder != store and now - folder.stat().st_mtime > days * 86400:
+        if folder != store and now - folder.stat().st_mtime > days * 86400 and (
+            days == 1 or _is_store(folder)):
           shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_store(folder: pathlib.Path) -> bool:
+  """Whether a folder is one of these; a user may have named any place."""
+  return bool(_STORE.fullmatch(folder.name)) and all(
+      _OWN.match(path.name) for path in folder.iterdir())

@@ -137,11 +137,17 @@ def test_what_no_machine_used_for_long_is_removed(tmp_path):
     compiled(cache, 'a', b'of a')
     cache.close()
   (stores[2] / 'new-abc').mkdir()
+  # The user may have named a folder with other things in it.
+  mine = tmp_path / 'my-data', tmp_path / f'2.9-{9:016x}'
+  for folder in mine:
+    folder.mkdir()
+    (folder / 'mine.pb').touch()
   long_ago = time.time() - 40 * 86400
-  for folder in (stores[0], stores[2] / 'new-abc'):
+  for folder in (stores[0], stores[2] / 'new-abc', *mine):
     os.utime(folder, (long_ago, long_ago))
   compile_cache.Cache(stores[2], spare_bytes=0).close()
   assert [store.exists() for store in stores] == [False, True, True]
+  assert all((folder / 'mine.pb').exists() for folder in mine)
   assert [path.name[:4] for path in stores[2].iterdir()] == ['a.pb']
 
 
