@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dv3 import errors
+from dv3.nets import folding
 from dv3.nets import fusion
 from dv3.nets import initializers
 from dv3.nets import linear
@@ -94,8 +95,9 @@ class Conv2D(keras.layers.Layer):
       x = _spread(x)
       stride = 1
     if self.repeated:
-      sums = _phase_sums(kernel.shape[0])
-      kernel = _combined(np.einsum('aiu,bjv->ijabuv', sums, sums), kernel)
+      sums = folding.phase_sums(kernel.shape[0])
+      kernel = folding.combined(
+          np.einsum('aiu,bjv->ijabuv', sums, sums), kernel)
       kernel = tf.transpose(kernel, [0, 1, 4, 2, 3, 5])
       kernel = tf.reshape(kernel, [*kernel.shape[:3], -1])
     return tf.nn.conv2d(
@@ -144,10 +146,11 @@ class Conv2D(keras.layers.Layer):
     Returns:
       [N, Y / 2, X / 2, 4, ch].
     """
-    x = fusion.fused(_fold, tf.cast(x, self.compute_dtype))
+    x = fusion.fused(folding.fold, tf.cast(x, self.compute_dtype))
     kernel = tf.convert_to_tensor(self.kernel)
-    taps = _folded_taps(kernel.shape[0])
-    kernel = _combined(np.einsum('aitp,bjuq->ijpqabtu', taps, taps), kernel)
+    taps = folding.folded_taps(kernel.shape[0])
+    kernel = folding.combined(
+        np.einsum('aitp,bjuq->ijpqabtu', taps, taps), kernel)
     kernel = tf.transpose(kernel, [0, 1, 2, 3, 6, 4, 5, 7])
     size, channels = kernel.shape[0], x.shape[-1]
     y = tf.nn.conv2d(x, tf.cast(
@@ -273,13 +276,13 @@ def _unfolded_upconv(x, kernel):
     [N, 2 Y, 2 X, out].
   """
   size, _, depth_in, depth = kernel.shape
-  taps = _upconv_taps(size)
-  folded = _combined(
+  taps = folding.upconv_taps(size)
+  folded = folding.combined(
       np.einsum('ait,bju->ijabtu', taps, taps), tf.cast(kernel, tf.float32))
   folded = tf.transpose(folded, [0, 1, 4, 2, 3, 5])
   folded = tf.cast(
       tf.reshape(folded, [*folded.shape[:2], depth_in, 4 * depth]), x.dtype)
-  y = fusion.fused(_unfold, tf.nn.conv2d(x, folded, 1, 'SAME'))
+  y = fusion.fused(folding.unfold, tf.nn.conv2d(x, folded, 1, 'SAME'))
   def gradient(dy):
     flipped = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
     dkernel = tf.raw_ops.Conv2DBackpropFilter(
@@ -348,90 +351,6 @@ def _biased(x, biases):
   for bias in biases:
     x = tf.reshape(_rows(x) + tf.cast(bias, x.dtype), tf.shape(x))
   return x
-
-
-def _combined(combinations, kernel):
-  """Returns combinations [..., m, m] of the taps of a kernel [m, m, in, out].
-
-  One product, where an einsum of three factors would be several operations.
-
-  Returns:
-    [..., in, out].
-  """
-  *lead, rows, columns = combinations.shape
-  taps = tf.constant(combinations.reshape([-1, rows * columns]))
-  combined = tf.matmul(taps, tf.reshape(kernel, [rows * columns, -1]))
-  return tf.reshape(combined, [*lead, *kernel.shape[2:]])
-
-
-def _phase_sums(size: int) -> np.ndarray:
-  """Returns [2, m, size]: which taps of a kernel meet the same pixel.
-
-  After every pixel was repeated, output row 2 i + a sees input row
-  i + floor((a + tap - pad) / 2) at each tap.
-  """
-  pad = (size - 1) // 2
-  offsets = [[(a + tap - pad) // 2 for tap in range(size)] for a in (0, 1)]
-  reach = max(abs(x) for row in offsets for x in row)
-  sums = np.zeros((2, 2 * reach + 1, size), np.float32)
-  for a, row in enumerate(offsets):
-    for tap, offset in enumerate(row):
-      sums[a, offset + reach, tap] = 1.0
-  return sums
-
-
-def _folded_taps(size: int) -> np.ndarray:
-  """Returns [2, m, size, 2]: which tap joins pixels of two folded rows.
-
-  Output row 2 i + a sees input row 2 (i + offset) + p at one tap or at none.
-  """
-  pad = (size - 1) // 2
-  reach = (pad + 1) // 2
-  taps = np.zeros((2, 2 * reach + 1, size, 2), np.float32)
-  for a in (0, 1):
-    for tap in range(size):
-      row = a + tap - pad
-      taps[a, row // 2 + reach, tap, row % 2] = 1.0
-  return taps
-
-
-def _upconv_taps(size: int) -> np.ndarray:
-  """Returns [2, m, size]: which tap joins an output row with an input row.
-
-  Output row 2 i + a of a SAME transposed convolution sees input row i + offset
-  at one tap or at none.
-  """
-  pad = (size - 2) // 2
-  rows = [[
-      (a + pad - size + 1 + tap) / 2 for tap in range(size)] for a in (0, 1)]
-  reach = max(abs(x) for row in rows for x in row if x == int(x))
-  taps = np.zeros((2, 2 * int(reach) + 1, size), np.float32)
-  for a, row in enumerate(rows):
-    for tap, offset in enumerate(row):
-      if offset == int(offset):
-        taps[a, int(offset + reach), tap] = 1.0
-  return taps
-
-
-def _unfold(x):
-  """Places the pixels of x [N, Y, X, 4 ch] apart: [N, 2 Y, 2 X, ch]."""
-  _, rows, columns, depth = linear.dynamic_shape(x)
-  x = tf.reshape(x, [-1, rows, columns, 2, 2, depth // 4])
-  return tf.reshape(
-      tf.transpose(x, [0, 1, 3, 2, 4, 5]),
-      [-1, 2 * rows, 2 * columns, depth // 4])
-
-
-def _fold(x):
-  """Places 2 x 2 pixels of x [N, Y, X, ch] side by side: [N, Y/2, X/2, 4 ch].
-
-  TensorFlow's `space_to_depth` takes four times as long on a CPU.
-  """
-  _, rows, columns, depth = x.shape
-  x = tf.reshape(x, [-1, rows // 2, 2, columns // 2, 2, depth])
-  return tf.reshape(
-      tf.transpose(x, [0, 1, 3, 2, 4, 5]),
-      [-1, rows // 2, columns // 2, 4 * depth])
 
 
 def _spread(x):
