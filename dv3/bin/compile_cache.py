@@ -62,10 +62,12 @@ def enable(default: bool = True) -> 'Cache | None':
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = os.path.join(home, 'dv3', 'compiled')
   flags = os.environ.get('TF_XLA_FLAGS')
-  name = machine()
-  if (not folder or folder.startswith('~') or name is None
+  if (not folder or folder.startswith('~')
       or 'persistent_cache' in (flags or '')
       or any(glob.glob(pattern) for pattern in _ACCELERATORS)):
+    return None
+  name = machine()
+  if name is None:
     return None
   try:
     cache = Cache(pathlib.Path(folder).absolute() / name)
@@ -266,17 +268,27 @@ def _remove_unused(store: pathlib.Path) -> None:
       except OSError:  # Its process lives, or it is somebody else's.
         continue
       shutil.rmtree(view, ignore_errors=True)
-  now = time.time()
-  for days, found in (
-      (1, store.glob('new-*')), (_UNUSED_DAYS, store.parent.glob('*-*'))):
-    for folder in found:
-      with contextlib.suppress(OSError):
-        if folder != store and now - folder.stat().st_mtime > days * 86400 and (
-            days == 1 or _is_store(folder)):
-          shutil.rmtree(folder, ignore_errors=True)
+  for folder in store.glob('new-*'):
+    if _is_old(folder, 1):
+      shutil.rmtree(folder, ignore_errors=True)
+  for folder in store.parent.glob('*-*'):
+    if folder != store and _is_old(folder, _UNUSED_DAYS) and _is_store(folder):
+      shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_old(folder: pathlib.Path, days: float) -> bool:
+  """Whether nothing was added to a folder for so long."""
+  try:
+    return time.time() - folder.stat().st_mtime > days * 86400
+  except OSError:  # Another process removed it.
+    return False
 
 
 def _is_store(folder: pathlib.Path) -> bool:
   """Whether a folder is one of these; a user may have named any place."""
-  return bool(_STORE.fullmatch(folder.name)) and all(
-      _OWN.match(path.name) for path in folder.iterdir())
+  if not _STORE.fullmatch(folder.name):
+    return False
+  try:
+    return all(_OWN.match(path.name) for path in folder.iterdir())
+  except OSError:  # No folder, or somebody else's.
+    return False
