@@ -8,8 +8,8 @@ LOCK := requirements/lock.txt
 LOGDIR ?= runs/quickstart
 ARGS ?=
 # Two at a time: much of a test is Python on one core. A file stays in one
-# process, for what its tests share.
-PYTEST := -m pytest -n 2 --dist=loadfile
+# process, for what its tests share; tests/conftest.py says which come first.
+PYTEST := -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: train test test-all test-suites lint venv venv-suites packages \
     editable lock build-file

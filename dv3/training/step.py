@@ -88,8 +88,8 @@ class Update(tf.Module):
     several = strategy.num_replicas_in_sync > 1
     self.compiled = jit_compile
     # A TPU's strategy compiles the whole step itself.
-    if isinstance(strategy, tf.distribute.TPUStrategy) or (
-        several and not agent.objective.separable):
+    tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    if tpu or several and not agent.objective.separable:
       self.compiled = False
     self.gradients: Any = self.loss_and_gradients
     if self.compiled:
@@ -99,6 +99,9 @@ class Update(tf.Module):
         self.gradients = mixed.MixedGradients(*parts, apart and apart.rest)
       else:
         self.gradients = apart or xla.compiled(self.loss_and_gradients)
+    elif not tpu and not several:
+      # Traced once, however many updates are in a call.
+      self.gradients = tf.function(self.loss_and_gradients, autograph=False)
     # On a CPU a branch costs less than to read, choose and write everything;
     # elsewhere the host would have to wait for its condition.
     self._branches = not several and distribution.on_cpu(strategy)

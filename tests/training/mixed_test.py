@@ -85,7 +85,8 @@ def gradients(agent, compiler):
 
 
 @pytest.mark.parametrize('balancer, pictures, at_once', [
-    ('fixed', 'cnn', 256), ('harmony', 'cnn', 2 * LENGTH),
+    pytest.param('fixed', 'cnn', 256, marks=pytest.mark.slow),
+    ('harmony', 'cnn', 2 * LENGTH),
     ('fixed', 'v1', LENGTH)])
 def test_mixed_is_what_one_graph_computes(
     balancer, pictures, at_once, monkeypatch):

@@ -24,8 +24,9 @@ def compare(*arguments):
 
 
 @pytest.mark.parametrize('count, mode', [
-    ('2', 'graph'), ('4', 'graph'), ('2', 'xla'),
-    pytest.param('2', 'mixed', marks=pytest.mark.slow)])
+    ('2', 'graph'), ('2', 'xla'), *(
+        pytest.param(*few, marks=pytest.mark.slow)
+        for few in (('4', 'graph'), ('2', 'mixed')))])
 def test_replicas_compute_what_one_computes(count, mode):
   found = compare(count, 'float32', mode)
   assert found['names_equal']
