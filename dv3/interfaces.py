@@ -420,6 +420,31 @@ class Collector(Component):
     """Ends the environments and their processes."""
 
 
+class Exploration(Component):
+  """Changes the actions of the policy while it collects; host side, NumPy.
+
+    actions = exploration(actions, env_steps)
+
+  The agent remembers the changed actions. Evaluation and exported policies do
+  without it. It has no state: random numbers depend on the seed and `env_steps`
+  alone, so that a resumed run goes on as if it had not stopped.
+  """
+
+  CONSTRUCTOR = ('action_spec', 'seed')
+
+  @required
+  def __call__(self, actions: dict[str, Any], env_steps: int):
+    """Returns the actions to play.
+
+    Args:
+      actions: {key: [n, ...]} of n environments, read-only.
+      env_steps: n times the calls before this one, resets included.
+
+    Returns:
+      {key: [n, ...]} of the same keys, shapes, dtypes and ranges.
+    """
+
+
 class Logger(Component):
   """Writes metrics somewhere; host side.
 

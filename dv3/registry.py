@@ -84,6 +84,8 @@ TABLE = {
     'sampler.uniform': 'dv3.samplers.uniform',
     'scaling.sqrt': 'dv3.scaling.sqrt',
     'transform.tanh_reward': 'dv3.transforms.tanh_reward',
+    'exploration.noise': 'dv3.exploration.noise',
+    'exploration.random': 'dv3.exploration.random',
     'env.memory': 'dv3.envs.memory',
     'env.gridworld': 'dv3.envs.gridworld',
     'env.atari': 'dv3.envs.atari',

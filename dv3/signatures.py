@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dv3 import errors
 from dv3 import interfaces
 
-FACTORY_KINDS = ('env', 'optimizer', 'exploration')
+FACTORY_KINDS = ('env', 'optimizer')
 """Kinds whose components may be any callable: what they build is another
 library's object, so there is no class of ours to derive from."""
 

@@ -10,9 +10,9 @@ import dv3
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
 HOST_SIDE = [
-    'dv3', 'dv3.collectors', 'dv3.config', 'dv3.envs', 'dv3.interfaces',
-    'dv3.loggers', 'dv3.registry', 'dv3.replay', 'dv3.report', 'dv3.samplers',
-    'dv3.scaling', 'dv3.transforms', 'dv3.types',
+    'dv3', 'dv3.collectors', 'dv3.config', 'dv3.envs', 'dv3.exploration',
+    'dv3.interfaces', 'dv3.loggers', 'dv3.registry', 'dv3.replay',
+    'dv3.report', 'dv3.samplers', 'dv3.scaling', 'dv3.transforms', 'dv3.types',
 ]
 """Modules, and packages with all their modules."""
 

@@ -25,14 +25,25 @@ class RandomPolicy:
   def __call__(self, obs, is_first, state, call_index):
     """Returns random actions of every environment."""
     rng = np.random.default_rng((self._seed, call_index))
-    count = len(is_first)
-    actions = {}
-    for name, spec in self._specs.items():
-      if spec.classes is not None:
-        high = np.reshape(spec.classes, spec.shape)
-        actions[name] = rng.integers(
-            0, high, (count, *spec.shape)).astype(np.int32)
-      else:
-        actions[name] = rng.uniform(
-            -1, 1, (count, *spec.shape)).astype(np.float32)
+    actions = {
+        name: draw(spec, len(is_first), rng)
+        for name, spec in self._specs.items()}
     return actions, {}, state
+
+
+def draw(spec: types.Spec, count: int, rng):
+  """Returns uniform values of an action entry.
+
+  Args:
+    spec: the entry; numbers are in [-1, 1].
+    count: n.
+    rng: numpy.random.Generator.
+
+  Returns:
+    [n, *spec.shape], int32 classes or float32.
+  """
+  shape = (count, *spec.shape)
+  if spec.classes is None:
+    return rng.uniform(-1, 1, shape).astype(np.float32)
+  return rng.integers(
+      0, np.reshape(spec.classes, spec.shape), shape).astype(np.int32)

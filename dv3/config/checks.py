@@ -20,7 +20,8 @@ SLOTS = {
     'dv3.train': {
         'agent': 'dv3.Agent', 'env': 'env', 'collector': 'collector',
         'sampler': 'sampler', 'transforms': 'transform', 'loggers': 'logger',
-        'optimizers': 'optimizer', 'scaling': 'scaling'},
+        'optimizers': 'optimizer', 'scaling': 'scaling',
+        'exploration': 'exploration'},
     'dv3.evaluate': {
         'agent': 'dv3.Agent', 'env': 'env', 'collector': 'collector'},
     'dv3.Agent': {

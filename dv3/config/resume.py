@@ -25,6 +25,8 @@ MAY_CHANGE = {
     'train.replicas': 'the number of devices: likewise, without train.scaling',
     'train.jit_compile': 'compilation: it changes rounding only',
     'train.steps_per_loop': 'how many updates the device is given at once',
+    'train.exploration': 'what changes the actions of the policy',
+    'exploration.*': 'how they are changed',
     'evaluate.*': 'evaluation, which training does not see',
 }
 """Patterns of parameters that may change, and what they are. `docs/resume.md`

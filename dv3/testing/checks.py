@@ -44,6 +44,7 @@ CHECKS: dict[str, tuple[Callable, ...]] = {
         learning_checks.optimizer_steps_repeat,
         learning_checks.optimizer_checkpoint_round_trip),
     'sampler': (host_checks.sampler_draws_what_is_stored,),
+    'exploration': (host_checks.exploration_keeps_actions_valid,),
     'env': (host_checks.env_keeps_gymnasiums_contract,),
     'collector': (host_checks.collector_hands_on_every_step,),
     'transform': (host_checks.transform_loses_no_step,),

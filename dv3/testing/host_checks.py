@@ -32,6 +32,27 @@ def sampler_draws_what_is_stored(kind, name, kwargs):
       other.sample(50, np.random.default_rng(1)))
 
 
+def exploration_keeps_actions_valid(kind, name, kwargs):
+  """Actions stay what their specs say, and the same call repeats them."""
+  del kind
+  make = lambda: small.make(
+      'exploration', name, kwargs, action_spec=small.ACTION, seed=3)
+  policy = random_policy.RandomPolicy(small.ACTION, seed=0)
+  explorations = make(), make()
+  for env_steps in (0, 20, 10 ** 6):
+    actions, _, _ = policy(None, np.zeros(20, bool), (), env_steps)
+    for value in actions.values():
+      value.flags.writeable = False
+    results = [x(actions, env_steps) for x in explorations]
+    for key, spec in small.ACTION.items():
+      for value in results[0][key], results[1][key]:
+        assert value.shape == (20, *spec.shape), key
+        assert value.dtype == spec.dtype, key
+        low, high = (0, min(spec.classes) - 1) if spec.classes else (-1, 1)
+        assert low <= value.min() and value.max() <= high, key
+      np.testing.assert_array_equal(results[0][key], results[1][key], key)
+
+
 def env_keeps_gymnasiums_contract(kind, name, kwargs):
   """Gymnasium's checker passes, spaces can be represented, seeds repeat."""
   del kind

@@ -1,5 +1,7 @@
 """The agent's policy as collectors call it: NumPy in, NumPy out."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -36,6 +38,7 @@ class Policy:
     mode: whether to take the likeliest action in place of a sample.
     random_steps: steps, over all environments, with uniformly random actions
       at first.
+    exploration: what changes the actions after them; None leaves them.
     jit_compile: whether XLA compiles the step, for each number of environments:
       all of it, nothing, or, as 'mixed', all but the encoder's convolutions
       where these are many (`WHOLE`).
@@ -43,13 +46,14 @@ class Policy:
 
   def __init__(
       self, agent, *, seed: int, mode: bool = False, random_steps: int = 0,
-      jit_compile: bool | str = False):
+      exploration: Callable | None = None, jit_compile: bool | str = False):
     self._agent = agent
     self._seed = seed
     self._mode = mode
     self._random_steps = random_steps
     self._jit_compile = jit_compile
     self._random = random_policy.RandomPolicy(agent.codec.specs, seed)
+    self._exploration = exploration
     self._steps: dict[int, tuple] = {}
     self._last: tuple = (None, [])
 
@@ -80,12 +84,16 @@ class Policy:
     # The next call most often brings back the very state that this one returns,
     # whose tensors, the last results, need no conversion then.
     self._last = state, results[-len(tensors):]
-    if call_index * len(is_first) < self._random_steps:
+    env_steps = call_index * len(is_first)
+    if env_steps < self._random_steps:
       actions, _, _ = self._random(obs, is_first, (), call_index)
-      encoded = self._agent.codec.encode({
-          key: tf.convert_to_tensor(value) for key, value in actions.items()})
-      state = state._replace(action=encoded.numpy())
-    return actions, entries, state
+    elif self._exploration is not None:
+      actions = self._exploration(actions, env_steps)
+    else:
+      return actions, entries, state
+    encoded = self._agent.codec.encode({
+        key: tf.convert_to_tensor(value) for key, value in actions.items()})
+    return actions, entries, state._replace(action=encoded.numpy())
 
   @property
   def trace_count(self) -> int:

@@ -46,6 +46,7 @@ def train(
     replay_capacity: int = 5_000_000, replay_chunk_steps: int = 1024,
     online_queue: bool = True, distribution: str = 'single',
     replicas: int = 0, scaling: Callable | None = None,
+    exploration: Callable | None = None,
     jit_compile: bool | str | None = None, steps_per_loop: int = 1,
     save_every_seconds: float = 60.0, log_every_seconds: float = 30.0,
     video_every_seconds: float = 300.0,
@@ -82,6 +83,8 @@ def train(
     replicas: likewise.
     scaling: factory of the rule that multiplies batch size, environments and
       learning rates by the number of replicas; None leaves them.
+    exploration: factory (action_spec, seed) of what changes the policy's
+      actions while it collects, after `prefill_env_steps`; None leaves them.
     jit_compile: whether XLA compiles loss and gradients, and the policy: all
       of it, nothing, or 'mixed', all but convolutions (see `Update`). None
       means 'mixed' on a CPU where images are observed, since TensorFlow's own
@@ -199,6 +202,8 @@ def train(
         policy=policy_lib.Policy(
             agent_, seed=workers.seed(seed),
             random_steps=prefill_env_steps // workers.count,
+            exploration=exploration and exploration(
+                action_spec=collector_.action_spec, seed=workers.seed(seed)),
             jit_compile=update.compiled),
         loggers=[factory(logdir=logdir) for factory in loggers]
         if workers.is_chief else [],

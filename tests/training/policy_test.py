@@ -28,3 +28,30 @@ def test_random_actions_at_first_are_what_the_state_remembers():
   again = policy.Policy(agent, seed=0)
   actions, _, _ = again(obs, first, again.initial(2), 0)
   assert not np.allclose(actions['action/move'], seen[0])
+
+
+def test_exploration_follows_random_actions_and_the_state_remembers_it():
+  agent = small_agent.make()
+  agent.build()
+  obs = {k: v[:2, 0] for k, v in small_agent.batch().items() if k in dict(
+      agent.obs_spec)}
+  first, asked = np.ones(2, bool), []
+  class Negate:
+    def __call__(self, actions, env_steps):
+      asked.append(env_steps)
+      return {**actions, 'action/move': -actions['action/move']}
+  acting = policy.Policy(
+      agent, seed=0, random_steps=4, exploration=Negate())
+  plain = policy.Policy(agent, seed=0, random_steps=4)
+  state, other = acting.initial(2), plain.initial(2)
+  for call in range(4):
+    # Every call starts anew, so that both see the same.
+    actions, _, state = acting(obs, first, state, call)
+    expected, _, other = plain(obs, first, other, call)
+    sign = 1 if call < 2 else -1
+    np.testing.assert_array_equal(
+        actions['action/move'], sign * expected['action/move'])
+    np.testing.assert_allclose(state.action, agent.codec.encode(
+        {k: tf.constant(v) for k, v in actions.items()}), rtol=1e-6)
+  assert asked == [4, 6]
+

@@ -65,11 +65,13 @@ def scores(logdir):
 
 def test_n_steps_stop_resume_m_steps_equals_n_plus_m(tmp_path):
   straight, broken = tmp_path / 'straight', tmp_path / 'broken'
-  result = trainer.train(**arguments(straight, 90))
+  noise = small_agent.part(
+      'exploration', 'noise', final_amount=0.1, decay_env_steps=60)
+  result = trainer.train(**arguments(straight, 90, exploration=noise))
   assert result['env_steps'] >= 90
   assert result['updates'] > 15
-  trainer.train(**arguments(broken, 47))
-  trainer.train(**arguments(broken, 90))
+  trainer.train(**arguments(broken, 47, exploration=noise))
+  trainer.train(**arguments(broken, 90, exploration=noise))
   folder_a, a = last_checkpoint(straight)
   folder_b, b = last_checkpoint(broken)
   assert folder_a.name == folder_b.name
