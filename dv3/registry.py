@@ -46,6 +46,7 @@ TABLE = {
     'decoder.cnn': 'dv3.decoders.cnn',
     'decoder.dict': 'dv3.decoders.dict',
     'decoder.mlp': 'dv3.decoders.mlp',
+    'decoder.none': 'dv3.decoders.none',
     'decoder.normal_mlp': 'dv3.decoders.normal_mlp',
     'decoder.transposed_cnn': 'dv3.decoders.transposed_cnn',
     'decoder.valid_cnn': 'dv3.decoders.valid_cnn',

@@ -76,7 +76,8 @@ def test_features_are_found_by_name(kind, name, spec):
 
 
 @pytest.mark.parametrize('spec', [THREE, {'memory': 5, 'guess': 4}])
-@pytest.mark.parametrize('name', [x[1] for x in PARTS if x[0] == 'decoder'])
+@pytest.mark.parametrize('name', [
+    x[1] for x in PARTS if x[0] == 'decoder' and x[1] != 'none'])
 def test_decoders_use_every_feature(name, spec):
   part = make('decoder', name, spec, pictures(name))
   values = features(spec)
@@ -352,3 +353,19 @@ def test_open_loop_videos_of_a_plain_distribution():
   batch = {key: value.numpy() for key, value in small.batch().items()}
   video, = open_loop.OpenLoop(built, seed=0)(batch).values()
   assert video.dtype == np.uint8 and video.shape[0] == small.LENGTH
+
+
+def test_without_a_decoder_there_is_nothing_to_reconstruct_or_to_show():
+  part = lambda kind, name, **kwargs: functools.partial(
+      small.make, kind, name, kwargs)
+  agent = lambda *losses: agent_lib.Agent(
+      obs_spec=small.IMAGE, action_spec=small.ACTION,
+      encoder=part('encoder', 'cnn'), core=part('core', 'rssm'),
+      decoder=part('decoder', 'none'), losses=tuple(
+          registry.get('loss', name) for name in losses))
+  with pytest.raises(errors.UserError, match='loss.reconstruction has nothing'):
+    agent('kl', 'reconstruction').build()
+  made = agent('kl', 'redundancy')
+  made.build()
+  assert not made.variables_of('decoder')
+  assert open_loop.OpenLoop(made, seed=0).keys == []

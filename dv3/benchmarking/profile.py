@@ -135,8 +135,8 @@ def _obs(agent, batch):
 
 def _sum(nest):
   """Returns one number that needs every tensor of a nest."""
-  return tf.add_n([
-      tf.reduce_sum(tf.cast(x, tf.float32)) for x in tf.nest.flatten(nest)])
+  return tf.add_n([tf.zeros([]), *(
+      tf.reduce_sum(tf.cast(x, tf.float32)) for x in tf.nest.flatten(nest))])
 
 
 def _force(nest) -> None:

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 
@@ -12,8 +13,18 @@ class ReconstructionLoss(tf.Module, interfaces.Loss):
 
     reconstruction/<key> = -log p(obs[key] | features)
 
+  Raises:
+    UserError: when it is built beside a decoder that predicts nothing.
+
   Source: Hafner et al., Nature 2025, eq. 3.
   """
+
+  def build(self, parts):
+    if not parts['decoder'].keys:
+      raise errors.UserError(
+          'loss.reconstruction has nothing to compare, since Agent.decoder '
+          'predicts no observation; take it out of Agent.losses '
+          '(variant/decoder_free.gin), or choose another decoder')
 
   def names(self, parts):
     return tuple(f'reconstruction/{key}' for key in parts['decoder'].keys)

@@ -56,8 +56,8 @@ def problem(strategy, kind: str, name: str, kwargs) -> str:
     seed = int(tf.get_static_value(context.replica_id_in_sync_group))
     variables = () if kind == 'normalizer' else part.trainable_variables
     with tf.GradientTape() as tape:
-      total = tf.add_n([
-          tf.reduce_sum(tf.square(tf.cast(x, tf.float32))) for x in run(seed)])
+      total = sum(
+          tf.reduce_sum(tf.square(tf.cast(x, tf.float32))) for x in run(seed))
     if not variables:
       return
     gradients = tape.gradient(

@@ -32,8 +32,8 @@ class OpenLoop:
     self._seed = seed
     self._context = context_steps
     self._sequences = sequences
-    self._keys = [k for k, s in agent.obs_spec if s.is_image and (
-        agent.decoder is not None and k in agent.decoder.keys)]
+    self._keys = [
+        k for k, s in agent.obs_spec if s.is_image and k in agent.decoder.keys]
     self._predict = tf.function(self._trace, autograph=False)
 
   @property

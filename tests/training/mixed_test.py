@@ -32,15 +32,21 @@ def make(balancer='fixed', dtype='float32', pictures='cnn'):
     encoder = functools.partial(encoder, strided=True, norm='layer')
     decoder = part(
         'decoder', 'transposed_cnn', depth=4, multipliers=(2, 2))
+  losses = [
+      'kl', 'reconstruction', 'reward', 'continue', 'actor_reinforce',
+      'critic_imagined', 'critic_replay']
+  if pictures == 'encoded':  # And not decoded.
+    losses[1] = 'redundancy'
   twohot = part('head', 'twohot', bins=21, output_scale=1.0, **units)
   agent = agent_lib.Agent(
       obs_spec={**small.VECTOR, **small.IMAGE}, action_spec=small.ACTION,
       encoder=part(
           'encoder', 'dict', image=encoder,
           vector=part('encoder', 'mlp', **units)),
-      decoder=part(
+      decoder=part('decoder', 'none') if pictures == 'encoded' else part(
           'decoder', 'dict', image=decoder,
           vector=part('decoder', 'mlp', **units)),
+      losses=tuple(registry.get('loss', name) for name in losses),
       core=part(
           'core', 'rssm', deter=16, hidden=8, stoch=4, classes=4, blocks=4),
       reward=twohot, critic=twohot,
@@ -87,17 +93,18 @@ def gradients(agent, compiler):
 @pytest.mark.parametrize('balancer, pictures, at_once', [
     pytest.param('fixed', 'cnn', 256, marks=pytest.mark.slow),
     ('harmony', 'cnn', 2 * LENGTH),
-    ('fixed', 'v1', LENGTH)])
+    ('fixed', 'v1', LENGTH), ('fixed', 'encoded', LENGTH)])
 def test_mixed_is_what_one_graph_computes(
     balancer, pictures, at_once, monkeypatch):
   monkeypatch.setattr(mixed_lib, 'STEPS_AT_ONCE', at_once)
   agent = make(balancer, pictures=pictures)
+  before = [v.numpy() for v in untrained(agent)]
   update, (total, outputs, found) = gradients(agent, False)
   statistics = [v.numpy() for v in untrained(agent)]
   # Moving statistics of returns have moved by one update.
   assert any(np.any(x != 0) for x in statistics)
-  for loss in agent.losses:
-    loss.build(agent.parts)
+  for variable, value in zip(untrained(agent), before, strict=True):
+    variable.assign(value)
   _, (mixed_total, mixed_outputs, mixed) = gradients(agent, 'mixed')
   np.testing.assert_allclose(mixed_total, total, rtol=1e-4)
   for value, variable in zip(statistics, untrained(agent), strict=True):
