@@ -10,6 +10,8 @@ from dv3.nets import part
 class NoDecoder(part.Part, interfaces.Decoder):
   """Predicts no observation and has no variables.
 
+    {} of features                           {name: [..., F]} -> {}
+
   For world models that learn what to remember from another loss, such as
   `loss.redundancy`; `loss.reconstruction` refuses it. There are no open-loop
   videos either.
@@ -18,6 +20,8 @@ class NoDecoder(part.Part, interfaces.Decoder):
     obs_spec: what another decoder would predict.
     feature_spec: {name: size} of the core's features.
     dtype: a Keras dtype policy.
+
+  Source: Morihira et al. 2026 (R2-Dreamer), which leaves the decoder out.
   """
 
   def __init__(
