@@ -441,7 +441,8 @@ class Exploration(Component):
       env_steps: n times the calls before this one, resets included.
 
     Returns:
-      {key: [n, ...]} of the same keys, shapes, dtypes and ranges.
+      {key: [n, ...]} of the same keys, shapes and dtypes, finite numbers and
+      classes that there are.
     """
 
 

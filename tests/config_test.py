@@ -334,6 +334,12 @@ def test_size_before_base():
       'the base file first, then size, task, variant, dist')
 
 
+def test_size_before_a_preset_that_gives_another():
+  # Silently the preset's own would win.
+  assert 'WIDTH, given in size/12m.gin:1, is declared again by base.gin:2' in (
+      refused('size/12m.gin', 'preset/grid.gin'))
+
+
 def test_macro_of_itself():
   assert 'the macro WIDTH refers to itself' in refused(
       'preset/grid.gin', params=['WIDTH = %WIDTH'])

@@ -6,6 +6,7 @@ import sys
 
 from absl import flags
 
+from dv3 import errors
 from dv3.bin import app
 from dv3.bin import compile_cache
 
@@ -29,6 +30,10 @@ def _configure(logdir):
     params.append(f'train.seed = {FLAGS.seed}')
   exists = logdir and os.path.exists(os.path.join(logdir, config.FILE_NAME))
   if not exists:
+    if FLAGS.logdir and not FLAGS.gin_file and not params:
+      raise errors.UserError(
+          f'{FLAGS.logdir} holds no run and no configuration was given; check '
+          '--logdir, or begin with --gin_file=preset/quickstart.gin')
     return config.parse(FLAGS.gin_file, params, FLAGS.plugin)
   old = config.load(logdir, plugins=FLAGS.plugin)
   if FLAGS.gin_file:

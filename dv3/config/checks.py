@@ -47,14 +47,15 @@ class Bindings(NamedTuple):
   Attributes:
     macros: by name.
     parameters: by (scope, full selector, argument).
-    undone: macros by name whose value a later declaration took back.
+    undone: by name, a macro's value and the later declaration that took it
+      back, though another value may follow.
     overridden: what a flag's parameter replaced. A macro that it refers to is
       not idle: who gives a flag need not edit files.
   """
 
   macros: dict[str, reader.Binding]
   parameters: dict[tuple[str, str, str], reader.Binding]
-  undone: dict[str, reader.Binding]
+  undone: dict[str, tuple[reader.Binding, reader.Binding]]
   overridden: list[reader.Binding]
 
 
@@ -70,9 +71,7 @@ def merge(bindings: Iterable[reader.Binding]) -> Bindings:
     name = binding.argument
     old = result.macros.get(name)
     if old and is_required(binding.value) and not is_required(old.value):
-      result.undone[name] = old
-    elif not is_required(binding.value):
-      result.undone.pop(name, None)
+      result.undone[name] = old, binding
     result.macros[name] = binding
   return result
 
@@ -131,10 +130,10 @@ def _offer(macro: str) -> str:
 
 def check_choices(bindings: Bindings) -> None:
   """Raises UserError if a declared choice was not made, naming the remedy."""
-  for name, old in bindings.undone.items():
+  for name, (old, declared) in bindings.undone.items():
     raise errors.UserError(
         f'{name}, given in {old.where}, is declared again by '
-        f'{bindings.macros[name].where}; give the base file first, then size, '
+        f'{declared.where}; give the base file first, then size, '
         'task, variant, dist')
   missing = [n for n, b in bindings.macros.items() if is_required(b.value)]
   missing += [b.name for b in bindings.parameters.values()

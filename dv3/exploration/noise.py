@@ -49,8 +49,8 @@ class NoiseExploration(interfaces.Exploration):
     if (final_amount is None) == bool(decay_env_steps):
       raise errors.UserError(
           f'{self.COMPONENT}.final_amount is {final_amount} and '
-          f'decay_env_steps {decay_env_steps}; the amount changes with both, '
-          'and stays with neither')
+          f'decay_env_steps {decay_env_steps}; a decay needs both, so set the '
+          'other too, or leave both out')
     self._specs = action_spec
     self._seed = seed
     self._amounts = amount, last

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3 import errors
 from dv3.collectors import nests
 from dv3.collectors import random_policy
 from dv3.nets import fusion
@@ -88,12 +89,29 @@ class Policy:
     if env_steps < self._random_steps:
       actions, _, _ = self._random(obs, is_first, (), call_index)
     elif self._exploration is not None:
-      actions = self._exploration(actions, env_steps)
+      actions = self._explored(actions, env_steps)
     else:
       return actions, entries, state
     encoded = self._agent.codec.encode({
         key: tf.convert_to_tensor(value) for key, value in actions.items()})
     return actions, entries, state._replace(action=encoded.numpy())
+
+  def _explored(self, actions, env_steps):
+    """Returns what the exploration makes of actions, once it is checked.
+
+    Raises:
+      UserError: for what the environment would be blamed for.
+    """
+    found = self._exploration(actions, env_steps)
+    if isinstance(found, dict) and found.keys() == actions.keys() and all(
+        _alike(found[k], actions[k], spec)
+        for k, spec in self._agent.codec.specs.items()):
+      return found
+    raise errors.UserError(
+        f'{type(self._exploration).__name__} made {_described(found)} of the '
+        f'actions {_described(actions)}; an exploration returns the same '
+        'keys, shapes and dtypes, finite numbers and classes that there are '
+        '(dv3.interfaces.Exploration)')
 
   @property
   def trace_count(self) -> int:
@@ -138,3 +156,24 @@ class Policy:
         *[tf.TensorSpec(x.shape, x.dtype) for x in values]), nest[0]
 
 
+def _alike(found, expected, spec) -> bool:
+  """Whether one entry is an array like `expected` and within its spec."""
+  if not isinstance(found, np.ndarray) or (
+      found.shape != expected.shape or found.dtype != expected.dtype):
+    return False
+  if spec.classes is None:
+    # Beyond [-1, 1], where samples may lie too, the environment's edge holds.
+    return bool(np.isfinite(found).all())
+  below = found < np.reshape(spec.classes, spec.shape)
+  return bool((below & (found >= 0)).all())
+
+
+def _described(nest) -> str:
+  """Returns shapes, dtypes and ranges in a few words."""
+  if not isinstance(nest, dict):
+    return type(nest).__name__
+  arrays = {key: np.asarray(value) for key, value in nest.items()}
+  return ', '.join(
+      f'{key} {x.dtype}{list(x.shape)} in [{x.min():g}, {x.max():g}]'
+      if x.size and x.dtype.kind in 'biuf' else f'{key} {x.dtype}'
+      for key, x in arrays.items()) or 'nothing'

@@ -164,6 +164,8 @@ def train(
         agent_, strategy, specs, expected, replay_chunk_steps,
         collector_.num_envs, batch_length + replay_context,
         replayed_steps_per_env_step, batch_size * batch_length)
+    exploration_ = exploration and exploration(
+        action_spec=collector_.action_spec, seed=workers.seed(seed))
     if dry_run:
       return summary
     distribution_lib.warn_of_unseen_gpu(strategy)
@@ -202,8 +204,7 @@ def train(
         policy=policy_lib.Policy(
             agent_, seed=workers.seed(seed),
             random_steps=prefill_env_steps // workers.count,
-            exploration=exploration and exploration(
-                action_spec=collector_.action_spec, seed=workers.seed(seed)),
+            exploration=exploration_,
             jit_compile=update.compiled),
         loggers=[factory(logdir=logdir) for factory in loggers]
         if workers.is_chief else [],

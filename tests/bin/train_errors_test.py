@@ -122,3 +122,17 @@ def test_run_of_another_configuration_is_kept(tmp_path):
     ([*CARTPOLE, '--no_such_flag=1'], ['no_such_flag'])])
 def test_configurations_that_are_wrong(arguments, words, tmp_path):
   check(train(*arguments, f'--logdir={tmp_path}'), *words)
+
+
+def test_a_logdir_without_a_run_is_named(tmp_path):
+  check(
+      train(f'--logdir={tmp_path / "misspelt"}'), 'misspelt holds no run',
+      'check --logdir', '--gin_file=preset/quickstart.gin')
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_checks_the_exploration():
+  check(
+      train(*CARTPOLE, '--dry_run', '--gin_file=variant/exploration_noise.gin',
+            '--gin_param=exploration.noise.amount = 2.0'),
+      'exploration.noise.amount is 2.0; it is in [0, 1]')

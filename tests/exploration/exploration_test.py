@@ -87,7 +87,7 @@ def test_random_actions_are_uniform():
     ({'amount': 1.5}, 'exploration.noise.amount is 1.5; it is in [0, 1]'),
     ({'amount': -0.1}, 'exploration.noise.amount is -0.1'),
     ({'final_amount': 2.0, 'decay_env_steps': 5}, 'noise.final_amount is 2.0'),
-    ({'final_amount': 0.1}, 'decay_env_steps 0; the amount changes with both'),
+    ({'final_amount': 0.1}, 'decay_env_steps 0; a decay needs both'),
     ({'decay_env_steps': 9}, 'final_amount is None and decay_env_steps 9')])
 def test_wrong_numbers_are_one_clear_line(numbers, words):
   with pytest.raises(errors.UserError) as caught:

@@ -1,10 +1,21 @@
 """The policy as collectors call it."""
 
+import functools
+
 import numpy as np
+import pytest
 import small_agent
 import tensorflow as tf
 
+from dv3 import errors
 from dv3.training import policy
+
+
+@functools.cache
+def shared_agent():
+  agent = small_agent.make()
+  agent.build()
+  return agent
 
 
 def test_random_actions_at_first_are_what_the_state_remembers():
@@ -55,3 +66,21 @@ def test_exploration_follows_random_actions_and_the_state_remembers_it():
         {k: tf.constant(v) for k, v in actions.items()}), rtol=1e-6)
   assert asked == [4, 6]
 
+
+@pytest.mark.parametrize('wrong, words', [
+    (lambda x: None, 'made NoneType of the actions'),
+    (lambda x: {}, 'made nothing of'),
+    (lambda x: {**x, 'action/move': x['action/move'][0]}, r'float32\[2\] in'),
+    (lambda x: {**x, 'action/move': x['action/move'] * np.nan}, 'nan'),
+    (lambda x: {**x, 'action/press': x['action/press'] + 9}, 'press int32'),
+    (lambda x: {**x, 'action/press': x['action/press'] * 1.0}, 'float64')])
+def test_an_exploration_that_spoils_actions_is_named(wrong, words):
+  class Wrong:
+    def __call__(self, actions, env_steps):
+      return wrong(actions)
+  acting = policy.Policy(shared_agent(), seed=0, exploration=Wrong())
+  obs = {k: v[:2, 0] for k, v in small_agent.batch().items() if k in dict(
+      shared_agent().obs_spec)}
+  with pytest.raises(errors.UserError, match=words) as caught:
+    acting(obs, np.ones(2, bool), acting.initial(2), 0)
+  assert str(caught.value).startswith('Wrong made ')
