@@ -31,9 +31,8 @@ class NoiseExploration(interfaces.Exploration):
     UserError: for a number outside of its range, or one of the last two
       without the other.
 
-  Source: danijar/dreamerv2 0216d33, `action_noise`, 0 in its configurations;
-    Hafner et al. 2019 (arXiv 1912.01603), appendix A: 0.3 for numbers, and for
-    classes 0.4, to 0.1 over the first 200,000 updates.
+  Source: danijar/dreamerv2 0216d33, `action_noise`, with 0 in its
+    configurations; 0.3 for numbers: Hafner et al. 2019 (arXiv 1912.01603).
   """
 
   COMPONENT = 'exploration.noise'
