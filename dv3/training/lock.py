@@ -45,6 +45,10 @@ def hold(logdir) -> Iterator[None]:
     try:
       folder.mkdir(parents=True, exist_ok=True)
       file = _acquire(folder / NAME)
+    except (FileExistsError, NotADirectoryError) as error:
+      raise errors.UserError(
+          f'{folder} cannot be a run directory, as a file is in its place or '
+          'above it; choose another --logdir') from error
     except OSError as error:
       raise errors.UserError(
           f'cannot write {folder}: {error.strerror or error}; free space, mend '

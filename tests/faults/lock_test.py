@@ -72,6 +72,15 @@ def test_a_file_without_sense_is_taken_over(tmp_path, content):
     assert json.loads((tmp_path / 'lock').read_text())['pid'] == os.getpid()
 
 
+@pytest.mark.parametrize('below', ['', 'run'])
+def test_a_file_in_its_place_is_said_to_be_one(tmp_path, below):
+  (tmp_path / 'file').write_text('mine')
+  with pytest.raises(errors.UserError, match='as a file is in its place'):
+    with lock.hold(tmp_path / 'file' / below):
+      pass
+  assert (tmp_path / 'file').read_text() == 'mine'
+
+
 def test_file_system_without_locks(tmp_path, monkeypatch, caplog):
   def fail(*_):
     raise OSError(errno.EOPNOTSUPP, 'Operation not supported')
