@@ -589,6 +589,9 @@ def test_a_missing_size_is_one_of_the_base(base, size):
     ('train.collector = @loss.kl',
      'dv3.train.collector takes a component of kind collector, not @loss.kl; '
      '`dv3-components list collector` shows them'),
+    ('train.exploration = 0.3',
+     'dv3.train.exploration takes a component of kind exploration, not 0.3; '
+     '`dv3-components list exploration` shows them'),
     ('train.agent = @core.rssm',
      'dv3.train.agent takes @dv3.Agent, not @core.rssm'),
     ('Agent.core = @Agent',

@@ -169,8 +169,8 @@ def _finish(bindings, sources, roots) -> Config:
   checks.check_roots(merged, roots)
   checks.check_choices(merged)
   checks.check_macros(merged)
+  checks.check_slots(merged)  # What it says of a component helps more.
   checks.check_types(merged)
-  checks.check_slots(merged)
   checks.check_arguments(merged)
   use = checks.reach(merged, roots)
   checks.check_used(merged, use)
