@@ -12,17 +12,16 @@ from dv3.training import policy
 
 
 @functools.cache
-def shared_agent():
+def make():
+  """Returns a built agent, and observations of two environments."""
   agent = small_agent.make()
   agent.build()
-  return agent
+  batch = small_agent.batch()
+  return agent, {key: batch[key][:2, 0] for key, _ in agent.obs_spec}
 
 
 def test_random_actions_at_first_are_what_the_state_remembers():
-  agent = small_agent.make()
-  agent.build()
-  obs = {k: v[:2, 0] for k, v in small_agent.batch().items() if k in dict(
-      agent.obs_spec)}
+  agent, obs = make()
   first = np.ones(2, bool)
   acting = policy.Policy(agent, seed=0, random_steps=4)
   seen = []
@@ -42,10 +41,7 @@ def test_random_actions_at_first_are_what_the_state_remembers():
 
 
 def test_exploration_follows_random_actions_and_the_state_remembers_it():
-  agent = small_agent.make()
-  agent.build()
-  obs = {k: v[:2, 0] for k, v in small_agent.batch().items() if k in dict(
-      agent.obs_spec)}
+  agent, obs = make()
   first, asked = np.ones(2, bool), []
   class Negate:
     def __call__(self, actions, env_steps):
@@ -78,9 +74,8 @@ def test_an_exploration_that_spoils_actions_is_named(wrong, words):
   class Wrong:
     def __call__(self, actions, env_steps):
       return wrong(actions)
-  acting = policy.Policy(shared_agent(), seed=0, exploration=Wrong())
-  obs = {k: v[:2, 0] for k, v in small_agent.batch().items() if k in dict(
-      shared_agent().obs_spec)}
+  agent, obs = make()
+  acting = policy.Policy(agent, seed=0, exploration=Wrong())
   with pytest.raises(errors.UserError, match=words) as caught:
     acting(obs, np.ones(2, bool), acting.initial(2), 0)
   assert str(caught.value).startswith('Wrong made ')
