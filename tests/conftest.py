@@ -10,7 +10,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # Binaries that tests start keep nothing in the home of whoever tests.
 os.environ['DV3_COMPILE_CACHE'] = ''
 
-# One to four minutes each: begun first, so that none is left over for one process alone.
+# One to four minutes each, so begun first: none is left over for one process.
 LONG = (
     'memory_learning_test.py', 'trainer_test.py', 'golden_agent_loss_test.py',
     'replicas_test.py', 'observe_test.py', 'mixed_test.py',
