@@ -1,6 +1,7 @@
 """Times the author's own JAX update; runs in an environment of its own.
 
   python jax_update.py CASE REPEATS --checkout=FOLDER [--dtype=bfloat16]
+      [--platform=cuda [--nondeterministic]]
 
 DreamerV3's author has his code of 2025 on GitHub only, and the packages of
 that name on PyPI are older ones. FOLDER is therefore a checkout of it, made by
@@ -9,8 +10,9 @@ that name on PyPI are older ones. FOLDER is therefore a checkout of it, made by
 
 His agent's `train` (world model, actor, critic, optimizer and slow critic,
 with his scans) is compiled as one function. It is called on a random batch,
-whose one step of replay context is handled as his defaults say. Prints one
-JSON line.
+whose one step of replay context is handled as his defaults say. On a GPU he
+asks XLA for kernels that give the same bits in each run; --nondeterministic
+lets it choose, as it does for dv3. Prints one JSON line.
 """
 
 import argparse
@@ -28,11 +30,13 @@ CASES = {
     '1m-vectors': ('size1m', 'vectors'),
     '1m-images': ('size1m', 'images'),
     '12m-images': ('size12m', 'images'),
+    '200m-images': ('size200m', 'images'),
 }
 FLAGS = ('is_first', 'is_last', 'is_terminal')
 
 
-def make_config(checkout: pathlib.Path, preset: str, dtype: str):
+def make_config(
+    checkout: pathlib.Path, preset: str, dtype: str, platform: str):
   """Returns his configuration; only what the machine asks for is changed."""
   elements = importlib.import_module('elements')
   yaml = importlib.import_module('ruamel.yaml')
@@ -40,11 +44,11 @@ def make_config(checkout: pathlib.Path, preset: str, dtype: str):
       (checkout / 'dreamerv3' / 'configs.yaml').read_text())
   config = elements.Config(configs['defaults']).update(configs[preset])
   return config.update({
-      'jax.platform': 'cpu', 'jax.prealloc': False,
+      'jax.platform': platform, 'jax.prealloc': False,
       'jax.compute_dtype': dtype})
 
 
-def make_model(config, kind: str):
+def make_model(config, kind: str, deterministic: bool):
   """Returns his agent, without what surrounds the update, and its inputs."""
   elements = importlib.import_module('elements')
   np = importlib.import_module('numpy')
@@ -61,7 +65,7 @@ def make_model(config, kind: str):
       np.int32, (), 0, 2 if kind == 'vectors' else 6)}
   # As his constructor does: what is not an option of the agent sets JAX up.
   options = outer.Options.__dataclass_fields__
-  internal.setup(**{
+  internal.setup(deterministic=deterministic, **{
       name: value for name, value in config.jax.items()
       if name not in options})
   model = object.__new__(agent.Agent)
@@ -97,11 +101,13 @@ def main():
   parser.add_argument('--checkout', type=pathlib.Path, required=True)
   parser.add_argument(
       '--dtype', choices=('float32', 'bfloat16'), default='float32')
+  parser.add_argument('--platform', choices=('cpu', 'cuda'), default='cpu')
+  parser.add_argument('--nondeterministic', action='store_true')
   args = parser.parse_args()
   sys.path.insert(0, str(args.checkout.absolute()))
   preset, kind = CASES[args.case]
-  config = make_config(args.checkout, preset, args.dtype)
-  model, spaces = make_model(config, kind)
+  config = make_config(args.checkout, preset, args.dtype, args.platform)
+  model, spaces = make_model(config, kind, not args.nondeterministic)
   jax = importlib.import_module('jax')
   nj = importlib.import_module('ninjax')
   np = importlib.import_module('numpy')
