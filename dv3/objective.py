@@ -80,11 +80,11 @@ class Objective:
       context = self._behave(
           context, rng, losses, metrics,
           [] if awaited is None else self.awaiting)
-    means = {name: tf.reduce_mean(x) for name, x in losses.items()}
-    for name, mean in (awaited or {}).items():
+    means = {name: mean(x) for name, x in losses.items()}
+    for name, value in (awaited or {}).items():
       if name in means:
         raise _twice(name)
-      means[name] = mean
+      means[name] = value
     for name, value in (convolved or {}).items():
       means[name] = value.mean + tf.add_n([
           tf.reduce_sum(slope * (x - tf.stop_gradient(x)))
@@ -183,13 +183,13 @@ class Objective:
       values = {}
       self.collect('behavior', context, values, metrics, without)
       through = {
-          name: tf.reduce_mean(values[name]) for loss in agent.losses
+          name: mean(values[name]) for loss in agent.losses
           if loss.imagination_gradient for name in loss.names(agent.parts)}
-    for name, mean in through.items():
+    for name, average in through.items():
       # A path through dynamics, reward and critic must train none of them, so
       # the loss becomes a constant that has the actor's gradient alone.
       gradients = tape.gradient(
-          mean, actor, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+          average, actor, unconnected_gradients=tf.UnconnectedGradients.ZERO)
       linear_part = tf.add_n([
           tf.reduce_sum(tf.stop_gradient(g) * v)
           for g, v in zip(gradients, actor, strict=True)])
@@ -232,6 +232,14 @@ class Objective:
             'of fewer steps, and unreduced')
       losses[name] = value
     metrics.update(extra)
+
+
+def mean(loss):
+  """Returns the mean of a loss [B, T']; 0 where it has no step, as T' = 0.
+
+  Losses that look one step ahead have none in a sequence of one step.
+  """
+  return tf.reduce_mean(loss) if loss.shape[1] else tf.zeros([])
 
 
 def _sum_of_steps(losses, reward):

@@ -94,6 +94,17 @@ def test_used_unbuilt_says_so(kind, name):
   model_checks.used_unbuilt_says_so(kind, name, {})
 
 
+@pytest.mark.parametrize('kind, name', PARTS)
+def test_variables_of_an_unbuilt_part_are_not_an_empty_list(kind, name):
+  part = small.make(
+      kind, name, feature_spec=small.FEATURES, obs_spec=pictures(name),
+      action_spec=small.ACTION)
+  with pytest.raises(errors.UserError, match=r'not built; call its build\(\)'):
+    _ = part.trainable_variables
+  part.build()
+  assert part.trainable_variables
+
+
 @pytest.mark.parametrize('name', [x[1] for x in PARTS if x[0] == 'core'])
 def test_a_kl_of_an_unbuilt_core_says_so(name):
   built = small.make('core', name)

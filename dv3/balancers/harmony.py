@@ -71,8 +71,7 @@ class HarmonyBalancer(tf.Module, interfaces.Balancer):
         for group in self._groups)
 
   def __call__(self, means):
-    if len(self.logarithms) != len(self._groups):
-      raise ValueError(f'{self.name} is not built; call build(names) first')
+    self._check_built()
     scales = dict(self._scales)
     rest = dict(means)
     terms, metrics = [], {}
@@ -87,6 +86,16 @@ class HarmonyBalancer(tf.Module, interfaces.Balancer):
       metrics[f'harmony_weight_{"_".join(group)}'] = tf.exp(-s)
     terms += [scales.get(k, 1.0) * v for k, v in rest.items()]
     return tf.add_n(terms), metrics
+
+  @property
+  def trainable_variables(self):
+    self._check_built()
+    return super().trainable_variables
+
+  def _check_built(self) -> None:
+    if len(self.logarithms) != len(self._groups):
+      raise errors.UserError(
+          f'{self.name} is not built; call its build(names) first')
 
   def _members(self, group, names):
     """Returns the loss names that belong to a group, in their own order."""

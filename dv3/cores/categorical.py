@@ -84,6 +84,11 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
           f'{self.COMPONENT} is not built; call its build() first')
 
   @property
+  def trainable_variables(self):
+    self.check_built()  # Nothing would be trained, and nobody would know.
+    return super().trainable_variables
+
+  @property
   def feature_spec(self) -> dict[str, int]:
     """The sizes of `deter` and flat `stoch`, which is one-hot."""
     return {

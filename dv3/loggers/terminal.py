@@ -1,8 +1,10 @@
 """The live progress line."""
 
+import os
 import shutil
 import sys
 import time
+from typing import IO
 
 from dv3 import interfaces
 from dv3 import registry
@@ -28,8 +30,9 @@ class Terminal(interfaces.Logger):
   """
 
   def __init__(
-      self, *, logdir=None, refresh_seconds: float = 0.5,
-      plain_seconds: float = 10.0, stream=None):
+      self, *, logdir: str | os.PathLike | None = None,
+      refresh_seconds: float = 0.5, plain_seconds: float = 10.0,
+      stream: IO[str] | None = None):
     del logdir
     self._stream = stream or sys.stdout
     self._live = self._stream.isatty()

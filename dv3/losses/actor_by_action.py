@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 
@@ -57,5 +58,6 @@ class ByActionLoss(tf.Module, interfaces.Loss):
 
   def __call__(self, context):
     if self.chosen is None:
-      raise ValueError('loss.actor_by_action is not built; call build() first')
+      raise errors.UserError(
+          'loss.actor_by_action is not built; call its build() first')
     return self.chosen(context)

@@ -19,6 +19,9 @@ class ContinueLoss(tf.Module, interfaces.Loss):
 
   NAMES = ('continue',)
 
+  def __init__(self):
+    super().__init__(name='continue')
+
   def __call__(self, context):
     target = 1.0 - tf.cast(context.is_terminal, tf.float32)
     if context.discounted_continue:

@@ -47,5 +47,7 @@ class ReplayCriticLoss(tf.Module, interfaces.Loss):
     slow = context.parts['slow_critic'](features).mean()
     loss = dist.log_prob(tf.stop_gradient(returns))
     loss += self.slow_scale * dist.log_prob(tf.stop_gradient(slow))
-    return {'critic_replay': -(1.0 - is_last[:, :-1]) * loss}, {
-        'return_replay': tf.reduce_mean(returns)}
+    metrics = {'return_replay': tf.reduce_mean(returns)}
+    if not returns.shape[1]:  # Of one step nothing follows.
+      metrics = {}
+    return {'critic_replay': -(1.0 - is_last[:, :-1]) * loss}, metrics

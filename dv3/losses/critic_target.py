@@ -25,6 +25,9 @@ class TargetCriticLoss(tf.Module, interfaces.Loss):
   PHASE = 'behavior'
   NAMES = ('critic',)
 
+  def __init__(self):
+    super().__init__(name='critic_target')
+
   def __call__(self, context):
     imagined = context.imagined
     stop = tf.stop_gradient

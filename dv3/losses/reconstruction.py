@@ -19,6 +19,9 @@ class ReconstructionLoss(tf.Module, interfaces.Loss):
   Source: Hafner et al., Nature 2025, eq. 3.
   """
 
+  def __init__(self):
+    super().__init__(name='reconstruction')
+
   def build(self, parts):
     if not parts['decoder'].keys:
       raise errors.UserError(

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.nets import inputs
@@ -53,7 +54,8 @@ class RedundancyLoss(tf.Module, interfaces.Loss):
 
   def __call__(self, context):
     if self.projection is None:
-      raise ValueError('loss.redundancy is not built; call build() first')
+      raise errors.UserError(
+          'loss.redundancy is not built; call its build() first')
     features = tf.cast(inputs.concat_features(
         context.features, self.feature_names), tf.float32)
     rows = lambda x: tf.reshape(x, [-1, x.shape[-1]])

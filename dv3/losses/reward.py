@@ -20,6 +20,9 @@ class RewardLoss(tf.Module, interfaces.Loss):
 
   NAMES = ('reward',)
 
+  def __init__(self):
+    super().__init__(name='reward')
+
   def __call__(self, context):
     dist = context.parts['reward'](context.features)
     error = tf.abs(dist.mean() - context.reward)

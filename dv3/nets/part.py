@@ -20,18 +20,27 @@ class Part(keras.layers.Layer):
     dtype: a Keras dtype policy.
 
   Raises:
-    UserError: in a call before `build()`.
+    UserError: in a call before `build()`, and where `trainable_variables` is
+      read before it, which Keras would answer with an empty list.
   """
 
   def __init__(self, *, dtype: str):
     super().__init__(autocast=False, dtype=dtype)
 
   def __call__(self, *args, **kwargs):
+    self._check_built()
+    return super().__call__(*args, **kwargs)
+
+  @property
+  def trainable_variables(self):
+    self._check_built()
+    return super().trainable_variables
+
+  def _check_built(self) -> None:
     if not self.built:
       raise errors.UserError(
           f'{type(self).__name__} is not built; call its build() first, under '
           'the scope of the strategy if there is one')
-    return super().__call__(*args, **kwargs)
 
 
 def make(factory: Callable, *, dtype: str, **given):

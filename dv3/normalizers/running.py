@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 
 
@@ -64,7 +65,8 @@ class RunningNormalizer(tf.Module, interfaces.Normalizer):
   def _averages(self):
     """Returns the variables of the statistics, in their order."""
     if not all(hasattr(self, name) for name in self.STATISTICS):
-      raise ValueError(f'{self.name} is not built; call build() first')
+      raise errors.UserError(
+          f'{self.name} is not built; call its build() first')
     return [getattr(self, name) for name in self.STATISTICS]
 
   def statistics(self, values):

@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dv3 import errors
+
 _NUMBER = re.compile(r'_\d+(?=/|:|$)')
 """What Keras adds to a name to tell layers apart."""
 
@@ -58,7 +60,7 @@ class SlowCopy(tf.Module):
   def update(self):
     """Moves the copy; call it after each optimizer step."""
     if self.count is None:
-      raise ValueError('slow_copy is not built; call build() first')
+      raise errors.UserError('slow_copy is not built; call its build() first')
     if self.every == 1:
       self._move()
     else:

@@ -45,7 +45,7 @@ class Adam(base.ChainOptimizer):
   SLOTS = ('momentum', 'second_moment')
 
   def __init__(
-      self, learning_rate: float = 1e-4, beta1: float = 0.9,
+      self, learning_rate: float = 1e-4, *, beta1: float = 0.9,
       beta2: float = 0.999, eps: float = 1e-8, clip: float = 1000.0,
       schedule: str = 'constant', warmup_updates: int = 0,
       anneal_updates: int = 0, points: tuple = (), weight_decay: float = 0.0,

@@ -54,7 +54,7 @@ class LaProp(base.ChainOptimizer):
   SLOTS = ('momentum', 'second_moment')
 
   def __init__(
-      self, learning_rate: float = 4e-5, beta1: float = 0.9,
+      self, learning_rate: float = 4e-5, *, beta1: float = 0.9,
       beta2: float = 0.999, eps: float = 1e-20, agc: float = 0.3,
       nesterov: bool = False, schedule: str = 'constant',
       warmup_updates: int = 1000, anneal_updates: int = 0,

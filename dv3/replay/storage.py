@@ -188,11 +188,18 @@ class Writer:
   """Writes full chunks in a background thread, in order.
 
   Args:
-    directory: of the chunk files; created when the first one is written.
+    directory: of the chunk files; created here.
+
+  Raises:
+    UserError: if it cannot be created.
   """
 
   def __init__(self, directory):
     self.directory = pathlib.Path(directory)
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise disk_error(self.directory, error) from error
     self._pool = futures.ThreadPoolExecutor(1, 'replay-writer')
     self._pending: dict[int, futures.Future] = {}
 

@@ -79,7 +79,7 @@ class MixedGradients:
       losses, _ = agent.objective.convolutional_losses(context)
     zeros = [tf.zeros_like(x) for x in features.values()]
     convolved = {
-        name: objective.Convolved(x, tf.reduce_mean(x), zeros)
+        name: objective.Convolved(x, objective.mean(x), zeros)
         for name, x in losses.items()}
     return self._total(batch, tokens, convolved, update, replica)
 
@@ -127,7 +127,7 @@ class MixedGradients:
     convolved = {
         name: objective.Convolved(
             tf.concat([x[name] for x in losses], 0),
-            _mean([tf.reduce_mean(x[name]) for x in losses]),
+            _mean([objective.mean(x[name]) for x in losses]),
             [tf.concat(x, 0) / len(parts)
              for x in zip(*(x[name] for x in slopes), strict=True)])
         for name in losses[0]}
@@ -143,7 +143,7 @@ class MixedGradients:
       context = self._agent.context(batch, tokens, latents)._replace(
           features=features)
       losses, metrics = self._agent.objective.convolutional_losses(context)
-      means = {name: tf.reduce_mean(x) for name, x in losses.items()}
+      means = {name: objective.mean(x) for name, x in losses.items()}
     slopes, found = {}, {}
     for name, mean in means.items():
       inner, found[name] = tape.gradient(

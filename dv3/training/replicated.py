@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import objective
 from dv3.nets import xla
 from dv3.normalizers import statistics as statistics_lib
 
@@ -112,7 +113,7 @@ class ReplicatedGradients:
         context = context._replace(imagined=context.imagined._replace(
             actor=agent.actor(dream.features)))
       losses, metrics = agent.objective.awaited_losses(context, statistics)
-      means = {name: tf.reduce_mean(x) for name, x in losses.items()}
+      means = {name: objective.mean(x) for name, x in losses.items()}
       weighed = tf.add_n(
           [shares[name] * mean for name, mean in means.items()]
           or [tf.zeros([])])

@@ -83,5 +83,7 @@ def test_a_loss_in_two_groups():
 
 
 def test_unbuilt():
-  with pytest.raises(ValueError, match='call build'):
+  with pytest.raises(errors.UserError, match='call its build'):
     harmony.HarmonyBalancer()(tensors(MEANS))
+  with pytest.raises(errors.UserError, match='call its build'):
+    _ = harmony.HarmonyBalancer().trainable_variables

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import losses
 from dv3 import registry
 
@@ -79,5 +80,5 @@ def test_tokens_that_never_change_give_no_infinite_gradient():
 
 
 def test_unbuilt_says_so():
-  with pytest.raises(ValueError, match='build'):
+  with pytest.raises(errors.UserError, match='call its build'):
     registry.get('loss', 'redundancy')()(None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.normalizers import meanstd
@@ -116,5 +117,5 @@ def test_checkpoint(tmp_path):
 
 def test_unbuilt():
   for name in ('percentile', 'meanstd'):
-    with pytest.raises(ValueError, match='call build'):
+    with pytest.raises(errors.UserError, match='call its build'):
       CLASSES[name]().update([1.0])

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
 from dv3.normalizers import slow
 
 
@@ -76,5 +77,5 @@ def test_parts_that_differ_are_refused(fast, other, message):
 
 
 def test_unbuilt():
-  with pytest.raises(ValueError, match='call build'):
+  with pytest.raises(errors.UserError, match='call its build'):
     slow.SlowCopy(part(), part()).update()

@@ -168,6 +168,23 @@ def test_a_loss_of_fewer_steps_trains(loss, jit_compile):
   assert per_step.shape == (4, 5)
 
 
+@pytest.mark.parametrize('loss, jit_compile', [
+    (NextReward, False), (NextReward, True), (Convolving, 'mixed')])
+def test_what_needs_the_next_step_counts_zero_where_there_is_one(
+    loss, jit_compile):
+  images = jit_compile == 'mixed'
+  update = make_update(
+      *LOSSES, 'actor_reinforce', 'critic_replay', loss, images=images,
+      jit_compile=jit_compile)
+  losses, metrics, _, per_step = update(
+      small_agent.batch(length=1, images=images))
+  assert metrics['finite'] == 1.0
+  assert 'return_replay' not in metrics  # The mean of nothing.
+  assert losses['next_reward'] == losses['critic_replay'] == 0.0
+  assert losses['reward'] > 0.0
+  assert per_step.shape == (4, 1)
+
+
 def test_the_last_step_counts_zero_where_a_loss_leaves_it_out():
   agent = make_update(NextReward).agent
   _, outputs = agent.loss(batch(), rng_lib.Rng(0))
