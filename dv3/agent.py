@@ -126,6 +126,8 @@ class Agent(tf.Module):
         'Agent.slow_every': slow_every})
     errors.check_within(
         0, 1, {'Agent.lambda_': lambda_, 'Agent.slow_rate': slow_rate})
+    if not discounted_continue:  # Weights of dreams are divided by it.
+      errors.check_above(1, {'Agent.discount_horizon': discount_horizon})
     make = functools.partial(part_lib.make, dtype=(
         'float32' if compute_dtype == 'float32' else 'mixed_bfloat16'))
     pick = lambda choice, kind, name, **kw: choice or functools.partial(
@@ -142,6 +144,10 @@ class Agent(tf.Module):
     self.true_first_continue = true_first_continue
     self.imagination_gradient = imagination_gradient
     self.encoder = make(pick(encoder, 'encoder', 'dict'), obs_spec=obs_spec)
+    if not hasattr(self.encoder, 'token_size'):
+      raise errors.UserError(
+          f'{type(self.encoder).__name__} has no token_size, the length of its '
+          'tokens, which the core needs; set it in the constructor')
     self.core = make(
         pick(core, 'core', 'rssm'), token_size=self.encoder.token_size,
         action_size=self.codec.size)
@@ -241,7 +247,13 @@ class Agent(tf.Module):
 
   def encode(self, batch):
     """Returns the tokens [..., E] of observations among other entries."""
-    return self.encoder({key: batch[key] for key, _ in self.obs_spec})
+    tokens = self.encoder({key: batch[key] for key, _ in self.obs_spec})
+    if tokens.shape[-1] not in (None, self.encoder.token_size):
+      raise errors.UserError(
+          f'{type(self.encoder).__name__} made tokens of {tokens.shape[-1]} '
+          f'numbers, but its token_size is {self.encoder.token_size}; make '
+          'both the same')
+    return tokens
 
   def observe(self, batch, rng, tokens=None) -> losses_lib.Context:
     """Filters a batch; see `loss` for its entries.

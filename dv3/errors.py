@@ -23,24 +23,35 @@ def check_least(least: float, numbers: dict[str, float]) -> None:
     UserError: naming the first one that is smaller.
   """
   for name, value in numbers.items():
-    if value < least:
+    if not value >= least:
       raise UserError(f'{name} is {value}; it is at least {least}')
 
 
-def check_within(low: float, high: float, numbers: dict[str, float]) -> None:
+def check_above(low: float, numbers: dict[str, float]) -> None:
+  """Refuses numbers that are not above `low`; see `check_least`."""
+  for name, value in numbers.items():
+    if not value > low:
+      raise UserError(f'{name} is {value}; it is above {low}')
+
+
+def check_within(
+    low: float, high: float, numbers: dict[str, float], *,
+    below: bool = False) -> None:
   """Refuses numbers outside of [low, high].
 
   Args:
     low: the least of them all.
     high: the largest.
     numbers: {what the user sets: value}.
+    below: whether `high` itself is refused too.
 
   Raises:
     UserError: naming the first one that is outside.
   """
   for name, value in numbers.items():
-    if not low <= value <= high:
-      raise UserError(f'{name} is {value}; it is in [{low}, {high}]')
+    if not low <= value <= high or below and value == high:
+      end = ')' if below else ']'
+      raise UserError(f'{name} is {value}; it is in [{low}, {high}{end}')
 
 
 def named(component: str, **numbers: float) -> dict[str, float]:

@@ -592,8 +592,11 @@ def test_a_missing_size_is_one_of_the_base(base, size):
     ('train.exploration = 0.3',
      'dv3.train.exploration takes a component of kind exploration, not 0.3; '
      '`dv3-components list exploration` shows them'),
+    ('train.replayed_steps_per_env_step = 1e999',
+     'dv3.train.replayed_steps_per_env_step is inf; give a finite number'),
     ('train.agent = @core.rssm',
-     'dv3.train.agent takes @dv3.Agent, not @core.rssm'),
+     'dv3.train.agent takes @dv3.Agent, not @core.rssm, which would get none '
+     'of the numbers and parts that are bound to Agent; swap its parts'),
     ('Agent.core = @Agent',
      'dv3.Agent.core takes a component of kind core, not @dv3.Agent'),
     ('Agent.losses = (@loss.kl, @head.binary)',
@@ -644,13 +647,15 @@ def test_a_wrong_reference_in_a_macro_is_told_with_both_places(tmp_path):
 
 
 @pytest.mark.usefixtures('shipped')
-def test_a_users_own_function_fits_everywhere():
-  config.parse(CARTPOLE, ['train.agent = @learn', 'Agent.core = @learn()'])
+def test_a_users_own_function_fits_everywhere_but_for_the_agent():
+  config.parse(CARTPOLE, ['Agent.core = @learn()'])
   config.parse(CARTPOLE, ['train.optimizers = @learn()'])
   config.parse(CARTPOLE, [
       'train.optimizers = (@learn(), ["all", ("*",), @learn])'])
   # Scopes and components of third parties are as good.
   config.parse(CARTPOLE, ['Agent.balancer = @mine/balancer.fake.sum'])
+  with pytest.raises(errors.UserError, match='bound to Agent'):
+    config.parse(CARTPOLE, ['train.agent = @learn'])
 
 
 def _takes_factories(selector):

@@ -102,7 +102,7 @@ def test_variables_of_an_unbuilt_part_are_not_an_empty_list(kind, name):
   with pytest.raises(errors.UserError, match=r'not built; call its build\(\)'):
     _ = part.trainable_variables
   part.build()
-  assert part.trainable_variables
+  assert part.trainable_variables or name == 'none'
 
 
 @pytest.mark.parametrize('name', [x[1] for x in PARTS if x[0] == 'core'])
@@ -116,6 +116,46 @@ def test_a_kl_of_an_unbuilt_core_says_so(name):
   with pytest.raises(errors.UserError, match=r'not built; call its build\(\)'):
     core.kl(latents)
   assert not core.variables
+
+
+@pytest.mark.parametrize('name', [x[1] for x in PARTS if x[0] == 'core'])
+@pytest.mark.parametrize('sizes, message', [
+    ((4, 3), 'got tokens of 4 numbers, but was made with token_size 5'),
+    ((5, 2), 'got actions of 2 numbers, but was made with action_size 3')])
+def test_inputs_of_other_sizes_are_one_clear_error(name, sizes, message):
+  core = small.make('core', name)
+  core.build()
+  tokens, action = (tf.zeros([2, 3, size]) for size in sizes)
+  first = tf.zeros([2, 3], tf.bool)
+  rng = rng_lib.Rng(0)
+  with pytest.raises(errors.UserError, match=f'core.{name} {message}'):
+    core.observe(tokens, action, first, core.initial(2), rng)
+  with pytest.raises(errors.UserError, match=message):
+    core.observe_step(
+        tokens[:, 0], action[:, 0], first[:, 0], core.initial(2), rng)
+
+
+class WrongTokens(keras.layers.Layer, interfaces.Encoder):
+  def __init__(self, *, obs_spec):
+    super().__init__()
+
+  def call(self, obs):
+    return obs['numbers']
+
+
+class Sized(WrongTokens):
+  token_size = 7
+
+
+@pytest.mark.parametrize('encoder, message', [
+    (WrongTokens, 'WrongTokens has no token_size'),
+    (Sized, 'made tokens of 3 numbers, but its token_size is 7')])
+def test_an_encoder_says_the_length_of_its_tokens(encoder, message):
+  with pytest.raises(errors.UserError, match=message):
+    agent = agent_lib.Agent(
+        obs_spec=small.VECTOR, action_spec=small.ACTION, encoder=encoder,
+        core=functools.partial(small.make, 'core', 'rssm'))
+    agent.encode(small.observations(small.VECTOR))
 
 
 def test_a_functional_keras_model_uses_a_built_encoder():

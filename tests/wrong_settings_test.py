@@ -79,7 +79,33 @@ def test_parts_refuse_what_does_not_fit(kind, name, settings, words):
     part.build()  # Where initialisers are made.
 
 
+@pytest.mark.parametrize('kind, name, settings, words', [
+    ('optimizer', 'adam', {'clip': -1.0}, 'optimizer.adam.clip is -1.0'),
+    ('optimizer', 'adam', {'beta1': 1.0}, r'beta1 is 1.0; it is in \[0, 1\)'),
+    ('optimizer', 'laprop', {'agc': -1.0}, 'optimizer.laprop.agc is -1.0'),
+    ('optimizer', 'laprop', {'beta2': 1.0}, 'optimizer.laprop.beta2 is 1.0'),
+    ('sampler', 'prioritized', {'capacity': 9, 'epsilon': 0.0},
+     'sampler.prioritized.epsilon is 0.0; it is above 0'),
+    ('sampler', 'curious', {'capacity': 9, 'c': -1.0}, 'sampler.curious.c is'),
+    ('sampler', 'curious', {'capacity': 9, 'initial': 0.0},
+     'sampler.curious.initial is 0.0'),
+    ('sampler', 'episode_ends', {'capacity': 9, 'extra': -1.0},
+     'sampler.episode_ends.extra is -1.0'),
+    ('normalizer', 'percentile', {'high': 150.0}, r'percentile.high is 150'),
+    ('normalizer', 'percentile', {'rate': 0.0}, 'percentile.rate is 0.0'),
+    ('normalizer', 'meanstd', {'rate': 5.0}, 'meanstd.rate is 5.0'),
+    ('logger', 'video', {'logdir': 'unused', 'frames_per_second': 0.0},
+     'logger.video.frames_per_second is 0.0'),
+    ('balancer', 'harmony', {'scales': {'reward': 0.0}},
+     'the scale of reward in balancer.harmony is 0.0')])
+def test_components_refuse_numbers_without_sense(kind, name, settings, words):
+  with pytest.raises(errors.UserError, match=words):
+    registry.get(kind, name)(**settings)
+
+
 @pytest.mark.parametrize('settings, words', [
+    ({'discount_horizon': 1.0, 'discounted_continue': False},
+     'Agent.discount_horizon is 1.0; it is above 1'),
     ({'imagination_horizon': 0}, 'Agent.imagination_horizon is 0'),
     ({'discount_horizon': 0.0}, 'Agent.discount_horizon is 0.0'),
     ({'slow_every': 0}, 'Agent.slow_every is 0'),

@@ -45,6 +45,9 @@ class HarmonyBalancer(tf.Module, interfaces.Balancer):
   def __init__(
       self, *, groups: tuple = _GROUPS,
       scales: dict[str, float] | None = None):
+    errors.check_above(0, {
+        f'the scale of {name} in balancer.harmony': scale
+        for name, scale in (scales or {}).items()})
     super().__init__(name='harmony')
     self._groups = tuple(
         (group,) if isinstance(group, str) else tuple(group)

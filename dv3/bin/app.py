@@ -35,7 +35,9 @@ flags.DEFINE_multi_string(
 flags.DEFINE_multi_string(
     'plugin', [],
     'Module name or .py file with components of yours; repeatable.')
-flags.DEFINE_string('logdir', None, 'The run directory.')
+flags.DEFINE_string(
+    'logdir', None, 'The run directory; dv3-train makes runs/<name of the last '
+    '--gin_file> where none is given.')
 flags.DEFINE_integer('seed', None, 'Seed of the run or evaluation.')
 flags.DEFINE_boolean('debug', False, 'Show tracebacks and more of the log.')
 

@@ -138,7 +138,8 @@ def _watch(workers, asked) -> int:
       return 0
     failed = [i for i, code in enumerate(codes) if code not in (None, 0)]
     given_up = restarts + len(failed) > _MAX_RESTARTS.value
-    if failed and (asked or given_up or any(
+    over = 0 in codes  # The others end too; who came back would wait for it.
+    if failed and (asked or given_up or over or any(
         codes[i] == app.ERROR_CODE for i in failed)):
       workers.signal(signal.SIGKILL)
       code = codes[failed[0]]

@@ -1,7 +1,8 @@
 """dv3-envcheck: looks at an environment as training would see it.
 
 Builds the environment of a configuration in a worker process, plays random
-actions, and tells what the agent would observe and do.
+actions, and tells what the agent would observe and do. An environment that
+raises, dies or hangs ends it with the place of the error.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ def play(recipe, seed: int, steps: int):
   """
   from dv3.collectors import local
   from dv3.collectors import random_policy
-  collector = local.LocalCollector(env=recipe, seed=seed)
+  # Training would go on after an error; here each one is shown.
+  collector = local.LocalCollector(env=recipe, seed=seed, max_restarts=0)
   digest = hashlib.sha256()
   def sink(rows, workers):
     del workers

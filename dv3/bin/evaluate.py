@@ -1,4 +1,8 @@
-"""dv3-eval: plays episodes with the agent of a run."""
+"""dv3-eval: plays episodes with the agent of a run.
+
+--logdir is the run, of which it takes the newest whole checkpoint, or the
+folder of one checkpoint, runs/<name>/checkpoints/step-<env steps>.
+"""
 
 import json
 
@@ -18,7 +22,7 @@ _LIKELIEST = flags.DEFINE_bool(
 
 
 def main(argv):
-  """Evaluates the newest checkpoint of --logdir.
+  """Evaluates the newest checkpoint of --logdir, or the one that it is.
 
   With the run's own configuration, unless --gin_file gives another, of the same
   networks.

@@ -64,12 +64,12 @@ def _configure():
 
 
 def _restore(update) -> None:
-  """Loads the newest checkpoint of --logdir."""
+  """Loads the newest checkpoint of --logdir, or the one that it is."""
   import pathlib
 
   from dv3.training import checkpoints
   from dv3.training import run as run_lib
-  folder = checkpoints.Checkpoints(
+  folder = checkpoints.alone(FLAGS.logdir) or checkpoints.Checkpoints(
       pathlib.Path(FLAGS.logdir) / 'checkpoints').latest()
   if folder is None:
     raise errors.UserError(

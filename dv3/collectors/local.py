@@ -28,7 +28,7 @@ class LocalCollector(stepping.SteppingCollector):
   """
 
   def _probe(self, recipe):
-    return worker.probe(recipe)
+    return worker.probe(recipe, self._launch_seconds())
 
   def _process(self, make, seconds):
     return worker.Process(make, seconds)

@@ -96,6 +96,7 @@ class SteppingCollector(interfaces.Collector):
     # None where a process has to be started.
     self._envs: list[Process | None] = [None] * num_envs
     self._opened = False
+    self._hurried = False
     self._policy_leaves: list[np.ndarray] | None = None
     self._policy_state: Any = None
     self.env_steps = 0
@@ -213,7 +214,10 @@ class SteppingCollector(interfaces.Collector):
 
     Not while environments are being built for the first time.
     """
-    if self._opened and not 0 < self._hang_seconds <= seconds:
+    if not self._opened:
+      return
+    self._hurried = True
+    if not 0 < self._hang_seconds <= seconds:
       self._hang_seconds = seconds
       for env in self._envs:
         if env is not None:
@@ -282,9 +286,8 @@ class SteppingCollector(interfaces.Collector):
           max_restarts=self._max_restarts)
       try:
         # All recorded actions are replayed in this one reset.
-        process = self._envs[index] = self._process(make, max(
-            _LAUNCH_SECONDS, self._hang_seconds * (1 + len(actions)))
-            if self._hang_seconds else 0.0)
+        process = self._envs[index] = self._process(
+            make, self._launch_seconds(1 + len(actions)))
         obs, info = process.reset()
         process.seconds = self._hang_seconds
         return self._flat(obs), {**info, **ended}
@@ -292,6 +295,11 @@ class SteppingCollector(interfaces.Collector):
         self._fail(index, error)
         if actions:
           actions, ended = (), {'resume/ended': True}
+
+  def _launch_seconds(self, steps: int = 1) -> float:
+    """Returns what a start with so many steps may take; 0 is without limit."""
+    return self._hang_seconds and max(
+        _LAUNCH_SECONDS, self._hang_seconds * steps)
 
   def _fail(self, index, error):
     """Ends a process that died or hangs; raises UserError at the limit."""
@@ -301,10 +309,13 @@ class SteppingCollector(interfaces.Collector):
     self._failures[index] += 1
     what = str(error) if isinstance(error, worker.Hung) else 'died'
     if self._failures[index] > self._max_restarts:
+      often = (
+          f', {self._failures[index]} times in a row; look for a lack of '
+          'memory, or try it alone with dv3-envcheck' if self._max_restarts
+          else '; look for a lack of memory, or try it alone in Python')
       raise errors.UserError(
-          f'the process of {self._recipe.kind}.{self._recipe.name} {what}, '
-          f'{self._failures[index]} times in a row; look for a lack of memory, '
-          'or try it alone with dv3-envcheck') from error
+          f'the process of {self._recipe.kind}.{self._recipe.name} {what}'
+          f'{often}') from error
     logging.warning(
         'the process of environment %d %s and is started anew; an episode '
         'under way is truncated', index, what)
@@ -350,7 +361,7 @@ class SteppingCollector(interfaces.Collector):
 
     One that failed in a step returns its last observation, truncated; it is
     started when the next episode is due. One that failed in a reset is started
-    at once.
+    at once, or, once there is hurry, gives a last step without a first one.
 
     Returns:
       ({name: [1, ...]}, reward, terminated, truncated, info) of each.
@@ -379,7 +390,11 @@ class SteppingCollector(interfaces.Collector):
         last = {k: v[index: index + 1] for k, v in self._obs.items()}
         results[index] = last, 0.0, False, True, {'log/restarts_sum': 1.0}
     rest = [i for i in range(self.num_envs) if i not in results]
-    if rest:
+    if self._hurried:  # It would hang again, while everybody waits for the end.
+      for index in rest:
+        last = {k: v[index: index + 1] for k, v in self._obs.items()}
+        results[index] = last, 0.0, False, True, {}
+    elif rest:
       for index, (obs, info) in self._launch(dict.fromkeys(rest, ())).items():
         results[index] = (obs, 0.0, False, False, _only(info))
     return [results[i] for i in range(self.num_envs)]
@@ -405,7 +420,7 @@ class SteppingCollector(interfaces.Collector):
             step=self.env_steps, score=float(self._score[i]),
             length=int(self._length[i]), worker=int(i),
             truncated=not self._is_terminal[i], extras=dict(self._extras[i]))
-        for i in np.flatnonzero(self._is_last)]
+        for i in np.flatnonzero(self._is_last) if self._length[i]]
 
 
 def _join(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

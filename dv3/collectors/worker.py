@@ -5,13 +5,11 @@ import multiprocessing
 import os
 import threading
 import time
+import traceback
 from collections.abc import Collection
-from concurrent import futures
-from concurrent.futures import process
 from typing import Any
 
 import gymnasium
-from absl import logging
 from gymnasium import vector
 from gymnasium.vector import async_vector_env
 
@@ -69,10 +67,10 @@ class Make:
           lambda: wrappers.Checked(self._recipe.build()), self._max_restarts)
     except errors.UserError:
       raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
       raise errors.UserError(
-          f'environment {self._index} could not be built: {error!r}; try it '
-          'alone with dv3-envcheck') from error
+          f'environment {self._index} could not be built: '
+          f'{wrappers.told(error)}; try it alone with dv3-envcheck') from error
     env = wrappers.PolicyActions(env)
     for name, space, known in zip(
         ('observation', 'action'), (env.observation_space, env.action_space),
@@ -196,23 +194,28 @@ class _Single(vector.AsyncVectorEnv):
   def _raise_if_errors(self, successes):
     if not all(successes):
       _, kind, value, trace = self.error_queue.get()
-      logging.debug('%s', trace)
-      raise kind(value)
+      error = kind(value)
+      error.add_note(trace)  # The process's own, for --debug.
+      raise error
 
 
 def _work(*arguments):
   """Runs in the process: gymnasium's worker, that ends with its parent."""
-  with contextlib.suppress(OSError):
-    # Ctrl-C in a terminal reaches the whole process group, but the trainer
-    # needs its environments until it has saved.
-    os.setpgid(0, 0)
-  parent = os.getppid()
-  # An environment that hangs would not notice that its pipe is closed.
-  threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+  _leave_group()
   try:
     async_vector_env._async_worker(*arguments)
   except (EOFError, ConnectionError):
     os._exit(1)  # The parent is gone; nobody wants the traceback.
+
+
+def _leave_group():
+  """Makes this process live until its parent closes it or ends."""
+  with contextlib.suppress(OSError):
+    # Ctrl-C in a terminal reaches the whole process group, but the trainer
+    # needs its environments until it has saved.
+    os.setpgid(0, 0)
+  # An environment that hangs would not notice that its pipe is closed.
+  threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 
 def _watch(parent):
@@ -221,26 +224,54 @@ def _watch(parent):
   os._exit(1)
 
 
-def probe(recipe: types.Recipe):
+def probe(recipe: types.Recipe, seconds: float = 0.0):
   """Builds an environment in a worker and returns its spaces.
+
+  Args:
+    recipe: what to build.
+    seconds: what takes longer hangs; 0 waits forever.
 
   Returns:
     (observation space, action space of the wrapped environment, observation
     specs, action specs).
 
   Raises:
-    UserError: if the environment cannot be built or represented.
+    UserError: if the environment cannot be built or represented, dies or hangs.
   """
-  # An executor, as a Pool would wait forever for a process that crashed.
   context = multiprocessing.get_context('spawn')
-  with futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-    try:
-      return pool.submit(look, recipe).result()
-    except process.BrokenProcessPool as error:
+  receiver, sender = context.Pipe(duplex=False)
+  process = context.Process(target=_answer, args=(sender, recipe))
+  process.start()
+  sender.close()
+  name = f'{recipe.kind}.{recipe.name}'
+  try:
+    if not receiver.poll(seconds or None):
       raise errors.UserError(
-          f'the process that built {recipe.kind}.{recipe.name} died; try the '
-          'environment alone in Python, and check its graphics libraries and '
-          'memory') from error
+          f'{name} was not built within {seconds:g} seconds; try it alone in '
+          'Python, or raise hang_seconds of the collector')
+    error, found = receiver.recv()
+  except (EOFError, ConnectionError) as error:
+    raise errors.UserError(
+        f'the process that built {name} died; try the environment alone in '
+        'Python, and check its graphics libraries and memory') from error
+  finally:
+    process.kill()
+    process.join()
+    receiver.close()
+  if error is not None:
+    raise error
+  return found
+
+
+def _answer(sender, recipe):
+  """Runs in the process of `probe`, which ends with its parent."""
+  _leave_group()
+  try:
+    answer = None, look(recipe)
+  except BaseException as error:  # noqa: BLE001 - whatever an environment raises
+    error.add_note(traceback.format_exc())  # For --debug.
+    answer = error, None
+  sender.send(answer)
 
 
 def look(recipe: types.Recipe):
@@ -249,10 +280,11 @@ def look(recipe: types.Recipe):
     env = recipe.build()
   except errors.UserError:
     raise
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise errors.UserError(
-        f'{recipe.kind}.{recipe.name} could not be built: {error!r}; check its '
-        f'arguments {recipe.kwargs}') from error
+        f'{recipe.kind}.{recipe.name} could not be built: '
+        f'{wrappers.told(error)}; check its arguments {recipe.kwargs}'
+    ) from error
   try:
     return (
         env.observation_space, wrappers.PolicyActions(env).action_space,

@@ -1,6 +1,7 @@
 """What must hold of a configuration before gin sees it."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -178,6 +179,10 @@ def check_types(bindings: Bindings) -> None:
     factory = names.factory(binding.selector)
     annotation = signatures.hints(factory).get(binding.argument, Any)
     value = reader.expand(binding.value, bindings.macros)
+    if isinstance(value, float) and not math.isfinite(value):
+      raise errors.UserError(
+          f'{_source(binding, bindings)}: {binding.name} is {value}; give a '
+          'finite number')
     if types.fits(value, annotation):
       continue
     wanted = signatures.type_text(annotation)
@@ -203,7 +208,8 @@ def _type(value: Any) -> str:
 def check_slots(bindings: Bindings) -> None:
   """Raises UserError if what is to be called is of another kind.
 
-  A configurable of the user's own that is no component fits everywhere.
+  A configurable of the user's own that is no component fits everywhere but in
+  place of the agent.
   """
   for binding in bindings.parameters.values():
     kind = SLOTS.get(binding.selector, {}).get(binding.argument)
@@ -227,12 +233,16 @@ def _misfit(value: Any, kind: str) -> str:
   several = isinstance(value, tuple)
   wanted = f'{"components" if several else "a component"} of kind {kind}'
   remedy = f'; `dv3-components list {kind}` shows them'
+  fitting = '', kind
   if kind.startswith('dv3.'):
-    wanted, remedy = f'@{kind}', ''
+    wanted, fitting = f'@{kind}', (kind,)
+    remedy = (
+        ', which would get none of the numbers and parts that are bound to '
+        f"{kind.removeprefix('dv3.')}; swap its parts, which are components")
   for leaf in value if several else (value,):
     if isinstance(leaf, reader.Macro):
       continue  # A constant, which may be anything.
-    if not isinstance(leaf, reader.Reference) or _kind(leaf) not in ('', kind):
+    if not isinstance(leaf, reader.Reference) or _kind(leaf) not in fitting:
       return f'takes {wanted}, not {leaf!r}{remedy}'
     if leaf.evaluate and _kind(leaf):
       bare = dataclasses.replace(leaf, evaluate=False)

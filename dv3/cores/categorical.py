@@ -59,7 +59,8 @@ class _Given:
 class CategoricalCore(base.RecurrentCore, interfaces.Core):
   """A recurrent core with a deterministic state and categorical latents.
 
-  Subclasses set `deter`, `stoch`, `classes`, `unimix` and `built`, and define
+  Subclasses set `token_size`, `action_size`, `deter`, `stoch`, `classes`,
+  `unimix` and `built`, and define
   `build`, `initial`, `prior` and the four methods below, which keep out of the
   scans what needs no state: kernels are cut and cast once (`weights`), and all
   steps' tokens and actions are projected at once (`project`).
@@ -71,6 +72,8 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
   """
 
   COMPONENT = 'core'
+  token_size: int
+  action_size: int
   deter: int
   stoch: int
   classes: int
@@ -82,6 +85,16 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     if not self.built:
       raise errors.UserError(
           f'{self.COMPONENT} is not built; call its build() first')
+
+  def _check_sizes(self, tokens, prev_action):
+    """Raises a UserError for inputs of other sizes than it was made for."""
+    for name, value, size in (
+        ('token', tokens, self.token_size),
+        ('action', prev_action, self.action_size)):
+      if value.shape[-1] not in (None, size):
+        raise errors.UserError(
+            f'{self.COMPONENT} got {name}s of {value.shape[-1]} numbers, but '
+            f'was made with {name}_size {size}; make both the same')
 
   @property
   def trainable_variables(self):
@@ -147,6 +160,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     gradients from one product in place of T, and the first loop stores nothing
     for the second.
     """
+    self._check_sizes(tokens, prev_action)
     weights = self.weights()
     # [T, B, ...] from here on, so that steps lie one after the other.
     inputs = tf.nest.map_structure(
@@ -202,6 +216,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
+    self._check_sizes(tokens, prev_action)
     weights = self.weights()
     inputs = self.project(tokens, prev_action, is_first)
     return self.filter_step(weights, inputs, state, rng)

@@ -1,6 +1,8 @@
 """Wrappers that every environment gets in its worker."""
 
 import contextlib
+import pathlib
+import traceback
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -11,9 +13,15 @@ import numpy as np
 from dv3 import errors
 from dv3.envs import spaces
 
+# What an environment may raise; sys.exit() in one must not end the run.
+_RAISED = Exception, SystemExit, KeyboardInterrupt
+_OWN = str(pathlib.Path(errors.__file__).parent)
+
 
 class ActionRepeat(gymnasium.Wrapper):
-  """Repeats each action, sums the rewards, and stops at the episode's end.
+  """Repeats each action, and stops at the episode's end.
+
+  Rewards are summed, as are the numbers 'log/...' of `info`.
 
   Args:
     env: the environment.
@@ -27,13 +35,15 @@ class ActionRepeat(gymnasium.Wrapper):
     self._repeat = repeat
 
   def step(self, action):
-    total = 0.0
+    total, logged = 0.0, {}
     for _ in range(self._repeat):
       obs, reward, terminated, truncated, info = self.env.step(action)
       total += float(reward)
+      for name, value in _logged(info).items():
+        logged[name] = logged.get(name, 0.0) + value
       if terminated or truncated:
         break
-    return obs, total, terminated, truncated, info
+    return obs, total, terminated, truncated, {**info, **logged}
 
 
 class PolicyActions(gymnasium.Wrapper):
@@ -125,7 +135,8 @@ class Checked(gymnasium.Wrapper):
   number, floats or too large numbers where the space's dtype is an integer
   (they would be stored as others), and NaN or infinities in observation or
   reward (after the conversion to float32, as replay stores them). Values out of
-  bounds are let through: many environments return them.
+  bounds are let through: many environments return them. Of `info` the numbers
+  'log/...' go on, the rest stays in this process.
 
   Raises:
     ValueError: naming the entry and what is wrong with it.
@@ -136,19 +147,22 @@ class Checked(gymnasium.Wrapper):
     self._leaves = list(_leaves(env.observation_space, 'observation', ()))
 
   def reset(self, *, seed=None, options=None):
-    obs, info = self.env.reset(seed=seed, options=options)
+    result = self.env.reset(seed=seed, options=options)
+    obs, info = _parts(result, 'reset', ('observation', 'info'))
     self._check(obs)
-    return obs, info
+    return obs, _logged(info)
 
   def step(self, action):
-    obs, reward, terminated, truncated, info = self.env.step(action)
+    obs, reward, terminated, truncated, info = _parts(
+        self.env.step(action), 'step',
+        ('observation', 'reward', 'terminated', 'truncated', 'info'))
     self._check(obs)
     number = np.asarray(reward)
     if number.size != 1:
       raise ValueError(f'the reward has shape {number.shape}, not ()')
     if not _finite(number):
       raise ValueError(f'the reward is {number.item()}')
-    return obs, reward, terminated, truncated, info
+    return obs, reward, terminated, truncated, _logged(info)
 
   def _check(self, obs):
     for name, path, shape, dtype in self._leaves:
@@ -170,6 +184,34 @@ class Checked(gymnasium.Wrapper):
       elif not _finite(value):
         raise ValueError(
             f'the observation {name} has {_not_finite(value)}')
+
+
+def _parts(result, method, names):
+  """Returns what a method of an environment returned, if it is whole."""
+  if not isinstance(result, tuple) or len(result) != len(names):
+    what = f'{len(result)} values' if isinstance(result, tuple) else (
+        f'one {type(result).__name__}')
+    raise ValueError(
+        f'{method} returned {what}, not ({", ".join(names)}), as gymnasium\'s '
+        'interface has it')
+  return result
+
+
+def _logged(info) -> dict[str, float]:
+  """Returns the numbers of an `info` that are summed over episodes."""
+  if not isinstance(info, dict):
+    raise ValueError(f'info is a {type(info).__name__}, not a dict')
+  logged = {}
+  for name, value in info.items():
+    if str(name).startswith('log/'):
+      number = np.asarray(value)
+      if number.size != 1 or number.dtype.kind not in 'biuf' or (
+          not np.isfinite(number).all()):
+        raise ValueError(
+            f'info has {name} = {value!r}; what begins with log/ is summed '
+            'over an episode and has to be one finite number')
+      logged[name] = float(number.reshape(()))
+  return logged
 
 
 def _check_whole(name, value, dtype):
@@ -219,15 +261,16 @@ def _not_finite(value) -> str:
 class CrashGuard(gymnasium.Wrapper):
   """Rebuilds an environment that raises, and truncates its episode.
 
-  `info['log/restarts_sum']` is 1 at a step that ended in a restart, and
-  `info['restart/error']` the error.
+  `info['log/restarts_sum']` is 1 at a step that ended in a restart,
+  `info['restart/error']` the error with its place.
 
   Args:
     make: builds the environment.
-    limit: restarts in a row, without a whole step between, that end the run.
+    limit: restarts in a row, without a whole step between; one more ends the
+      run.
 
   Raises:
-    UserError: when the limit is reached, with the last error.
+    UserError: when the limit is passed, with the last error and its place.
   """
 
   def __init__(self, make: Callable[[], gymnasium.Env], limit: int = 5):
@@ -244,7 +287,7 @@ class CrashGuard(gymnasium.Wrapper):
         return self._last, info
       except errors.UserError:
         raise
-      except Exception as error:  # noqa: BLE001 - any environment, any error
+      except _RAISED as error:
         self._rebuild(error)
 
   def step(self, action):
@@ -255,10 +298,10 @@ class CrashGuard(gymnasium.Wrapper):
       return obs, reward, terminated, truncated, info
     except errors.UserError:
       raise
-    except Exception as error:  # noqa: BLE001 - any environment, any error
+    except _RAISED as error:
       self._rebuild(error)
       return self._last, 0.0, False, True, {
-          'log/restarts_sum': 1.0, 'restart/error': repr(error)}
+          'log/restarts_sum': 1.0, 'restart/error': told(error)}
 
   def _rebuild(self, error):
     while True:
@@ -266,14 +309,32 @@ class CrashGuard(gymnasium.Wrapper):
       if self._failures > self._limit:
         raise errors.UserError(
             f'the environment failed {self._failures} times in a row, last '
-            f'with {error!r}; try it alone with dv3-envcheck') from error
-      with contextlib.suppress(Exception):  # It is broken already.
+            f'with {told(error)}; try it alone with dv3-envcheck'
+            if self._limit else
+            f'the environment failed with {told(error)}') from error
+      with contextlib.suppress(*_RAISED):  # It is broken already.
         self.env.close()
       try:
         self.env = self._make()
         return
-      except Exception as another:  # noqa: BLE001 - any environment, any error
+      except _RAISED as another:
         error = another
+
+
+def told(error: BaseException) -> str:
+  """Returns an error with its place, the innermost that a user has written.
+
+    KeyError('speed') at /home/me/bad_env.py:9 in physics
+
+  Of installed packages it is the innermost one, too, if the user's own code is
+  not on the way; what dv3 itself raises has no place.
+  """
+  frames = traceback.extract_tb(error.__traceback__)
+  frames = [x for x in frames if not x.filename.startswith(_OWN)]
+  mine = [x for x in frames if 'site-packages' not in x.filename] or frames
+  return repr(error) + (
+      f' at {mine[-1].filename}:{mine[-1].lineno} in {mine[-1].name}'
+      if mine else '')
 
 
 class AutoReset(gymnasium.Wrapper):

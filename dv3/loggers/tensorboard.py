@@ -15,6 +15,7 @@ from tensorboard.compat.proto import types_pb2
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer import record_writer
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.loggers import files
@@ -40,6 +41,8 @@ class TensorBoard(interfaces.Logger):
 
   def __init__(
       self, *, logdir: str | os.PathLike, frames_per_second: float = 10.0):
+    errors.check_above(0, errors.named(
+        'logger.tensorboard', frames_per_second=frames_per_second))
     # Files of one run are read in the order of their names.
     name = f'events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}'
     self._path = pathlib.Path(logdir) / f'{name}.{os.getpid()}'

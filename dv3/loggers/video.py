@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.loggers import files
@@ -28,6 +29,8 @@ class Videos(interfaces.Logger):
 
   def __init__(
       self, *, logdir: str | os.PathLike, frames_per_second: float = 10.0):
+    errors.check_above(0, errors.named(
+        'logger.video', frames_per_second=frames_per_second))
     self._folder = pathlib.Path(logdir) / 'videos'
     self._frames_per_second = frames_per_second
     try:

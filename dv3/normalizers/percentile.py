@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import registry
 from dv3.normalizers import running
 from dv3.normalizers import statistics
@@ -35,6 +36,8 @@ class PercentileNormalizer(running.RunningNormalizer):
   def __init__(
       self, *, rate: float = 0.01, low: float = 5.0, high: float = 95.0,
       limit: float = 1.0, debias: bool = False):
+    errors.check_within(0, 100, errors.named(
+        'normalizer.percentile', low=low, high=high))
     super().__init__(name='percentile', rate=rate, limit=limit, debias=debias)
     self.percentiles = (low, high)
 

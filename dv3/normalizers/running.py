@@ -31,6 +31,9 @@ class RunningNormalizer(tf.Module, interfaces.Normalizer):
   STATISTICS: tuple[str, ...] = ()
 
   def __init__(self, *, name: str, rate: float, limit: float, debias: bool):
+    rates = errors.named(f'normalizer.{name}', rate=rate)
+    errors.check_above(0, rates)
+    errors.check_within(0, 1, rates)
     super().__init__(name=name)
     self.rate = rate
     self.limit = limit

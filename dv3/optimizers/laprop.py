@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import errors
 from dv3 import registry
 from dv3.optimizers import base
 from dv3.optimizers import clipping
@@ -60,6 +61,10 @@ class LaProp(base.ChainOptimizer):
       warmup_updates: int = 1000, anneal_updates: int = 0,
       points: tuple = (), weight_decay: float = 0.0,
       jit_compile: bool = False, name: str = 'LaProp'):
+    errors.check_within(0, 1, errors.named(
+        'optimizer.laprop', beta1=beta1, beta2=beta2), below=True)
+    errors.check_least(0, errors.named(
+        'optimizer.laprop', agc=agc, eps=eps, weight_decay=weight_decay))
     super().__init__(
         name=name, learning_rate=learning_rate, schedule=schedule,
         warmup_updates=warmup_updates, anneal_updates=anneal_updates,

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.samplers import sum_tree
@@ -36,6 +37,11 @@ class CuriousSampler(interfaces.Sampler):
       self, *, capacity: int, signal: str = 'loss', c: float = 1e4,
       beta: float = 0.7, alpha: float = 0.7, epsilon: float = 0.01,
       initial: float = 1e5):
+    errors.check_least(0, errors.named(
+        'sampler.curious', c=c, alpha=alpha))
+    errors.check_above(0, errors.named(
+        'sampler.curious', epsilon=epsilon, initial=initial))
+    errors.check_within(0, 1, errors.named('sampler.curious', beta=beta))
     self._items = sum_tree.Items(capacity)
     self._visits = np.zeros(capacity, np.int32)
     self._signal = signal

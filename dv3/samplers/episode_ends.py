@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.samplers import sum_tree
@@ -28,6 +29,7 @@ class EpisodeEndsSampler(interfaces.Sampler):
   """
 
   def __init__(self, *, capacity: int, extra: float = 49.0):
+    errors.check_above(-1, errors.named('sampler.episode_ends', extra=extra))
     self._items = sum_tree.Items(capacity)
     self._extra = extra
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
 from dv3.samplers import sum_tree
@@ -31,6 +32,10 @@ class PrioritizedSampler(interfaces.Sampler):
   def __init__(
       self, *, capacity: int, signal: str = 'loss', exponent: float = 0.9,
       max_fraction: float = 0.9, epsilon: float = 1e-6):
+    errors.check_above(0, errors.named(
+        'sampler.prioritized', epsilon=epsilon))
+    errors.check_within(0, 1, errors.named(
+        'sampler.prioritized', max_fraction=max_fraction))
     self._items = sum_tree.Items(capacity)
     self._signal = signal
     self._exponent = exponent

@@ -36,7 +36,7 @@ def _suited(kind, candidates, make, use):
 def _encoder(name, kwargs, dtype='float32'):
   """Returns (built encoder, specs that it takes)."""
   return _suited(
-      'encoder', (_BOTH, small.VECTOR, small.IMAGE),
+      'encoder', (_BOTH, small.VECTOR, small.NUMBERS, small.IMAGE),
       lambda specs: small.make(
           'encoder', name, kwargs, obs_spec=specs, dtype=dtype),
       lambda part, specs: part(small.observations(specs)))
@@ -50,7 +50,7 @@ def _decoder(name, kwargs, dtype='float32'):
       dist.log_prob(obs[key])
   # Images last: decoders of numbers take pixels too, and err by hundreds.
   return _suited(
-      'decoder', (small.VECTOR, small.IMAGE, _BOTH),
+      'decoder', (small.VECTOR, small.NUMBERS, small.IMAGE, _BOTH),
       lambda specs: small.make(
           'decoder', name, kwargs, obs_spec=specs,
           feature_spec=small.FEATURES, dtype=dtype), use)

@@ -24,6 +24,7 @@ SIZES = {
 
 VECTOR = {'numbers': types.Spec((3,), 'float32'),
           'token': types.Spec((), 'int32', (4,))}
+NUMBERS = {'numbers': VECTOR['numbers']}
 IMAGE = {'image': types.Spec((14, 12, 3), 'uint8')}
 ACTION = {'action/move': types.Spec((2,), 'float32'),
           'action/press': types.Spec((), 'int32', (3,))}

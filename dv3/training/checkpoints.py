@@ -248,6 +248,22 @@ def _order(folder: pathlib.Path) -> tuple[int, int]:
   return int(match[1]), int((match[2] or '-0')[1:])
 
 
+def alone(folder) -> pathlib.Path | None:
+  """Returns a folder that is itself a checkpoint, None for another.
+
+  Raises:
+    UserError: if it is damaged.
+  """
+  path = pathlib.Path(folder)
+  if not (path / _MANIFEST).is_file():
+    return None
+  if damage := find_damage(path):
+    raise errors.UserError(
+        f'the checkpoint {path} is damaged ({damage}); choose another of '
+        f'{path.parent}')
+  return path
+
+
 def find_damage(folder: pathlib.Path) -> str | None:
   """Returns what is wrong with a checkpoint folder; None if nothing."""
   try:
@@ -258,8 +274,11 @@ def find_damage(folder: pathlib.Path) -> str | None:
     path = folder / name
     if not path.is_file():
       return f'{name} is missing'
-    if _checksum(path) != expected:
-      return f'{name} has another checksum'
+    try:
+      if _checksum(path) != expected:
+        return f'{name} has another checksum'
+    except OSError as error:  # A bad disk.
+      return f'{name}: {error}'
   return None
 
 

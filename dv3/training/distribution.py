@@ -113,6 +113,21 @@ def warn_of_unseen_gpu(strategy) -> None:
         'CUDA_VISIBLE_DEVICES= if that is meant')
 
 
+def check_divides(strategy, size: int) -> None:
+  """Checks that this process's replicas divide its part of a batch.
+
+  Raises:
+    UserError: if they do not.
+  """
+  if strategy.num_replicas_in_sync == 1:
+    return
+  replicas = len(strategy.extended.worker_devices)
+  if size % replicas:
+    raise errors.UserError(
+        f'{size} sequences of train.batch_size do not divide among {replicas} '
+        f'replicas; choose a multiple of {replicas}, or lower train.replicas')
+
+
 def scatter(strategy, batch):
   """Splits {name: [B, ...]} along the batch into one part a local replica.
 
@@ -124,9 +139,7 @@ def scatter(strategy, batch):
   # Other workers have batches of their own.
   replicas = len(strategy.extended.worker_devices)
   size = len(next(iter(batch.values())))
-  if size % replicas:
-    raise errors.UserError(
-        f'train.batch_size {size} does not divide among {replicas} replicas')
+  check_divides(strategy, size)
   part = size // replicas
   def take(context):
     start = context.replica_id_in_sync_group % replicas * part

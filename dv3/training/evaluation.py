@@ -24,7 +24,7 @@ def evaluate(
   """Plays episodes with the agent of a run's newest whole checkpoint.
 
   Args:
-    logdir: the run directory.
+    logdir: the run directory, or one checkpoint's folder in it.
     agent: factory (obs_spec, action_spec), as in training.
     env: factory of the environment's `types.Recipe`.
     collector: factory (env, seed).
@@ -41,16 +41,19 @@ def evaluate(
     UserError: if the run has no whole checkpoint.
   """
   errors.check_least(0, {'the seed of the evaluation': seed})
+  alone = checkpoints_lib.alone(logdir)
   checkpoints = checkpoints_lib.Checkpoints(
       pathlib.Path(logdir) / 'checkpoints')
-  _require(checkpoints.all(), logdir)  # Before what takes seconds.
+  if not alone:
+    _require(checkpoints.all(), logdir)  # Before what takes seconds.
   run.seed_everything(seed)
   collector_ = collector(env=env(), seed=seed)
   try:
     agent_ = agent(
         obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
     agent_.build()
-    env_steps = _read_newest(checkpoints, logdir, agent_)
+    env_steps = _read(alone, agent_) if alone else _read_newest(
+        checkpoints, logdir, agent_)
     policy = policy_lib.Policy(agent_, seed=seed, mode=likeliest)
     played = collector_.evaluate(policy, episodes)
   finally:
@@ -81,14 +84,18 @@ def _read_newest(checkpoints, logdir, agent) -> int:
     folder = checkpoints.latest()
     try:
       if folder is not None:
-        checkpoints_lib.read_variables(folder, agent=agent)
-        summary = json.loads((folder / 'summary.json').read_text())
-        return summary['env_steps']
+        return _read(folder, agent)
     except (OSError, tf.errors.OpError):
       if checkpoints.all() == present:
         raise
     if checkpoints.all() == present:
       _require(folder, logdir)
+
+
+def _read(folder, agent) -> int:
+  """Reads a checkpoint into an agent; returns its age in env steps."""
+  checkpoints_lib.read_variables(folder, agent=agent)
+  return json.loads((folder / 'summary.json').read_text())['env_steps']
 
 
 def _require(found, logdir) -> None:

@@ -40,6 +40,8 @@ class Policy:
     random_steps: steps, over all environments, with uniformly random actions
       at first.
     exploration: what changes the actions after them; None leaves them.
+    env_steps: returns the steps so far, over all environments, for these two;
+      None counts the calls, with as many environments in each.
     jit_compile: whether XLA compiles the step, for each number of environments:
       all of it, nothing, or, as 'mixed', all but the encoder's convolutions
       where these are many (`WHOLE`).
@@ -47,7 +49,8 @@ class Policy:
 
   def __init__(
       self, agent, *, seed: int, mode: bool = False, random_steps: int = 0,
-      exploration: Callable | None = None, jit_compile: bool | str = False):
+      exploration: Callable | None = None, jit_compile: bool | str = False,
+      env_steps: Callable[[], int] | None = None):
     self._agent = agent
     self._seed = seed
     self._mode = mode
@@ -55,6 +58,7 @@ class Policy:
     self._jit_compile = jit_compile
     self._random = random_policy.RandomPolicy(agent.codec.specs, seed)
     self._exploration = exploration
+    self._env_steps = env_steps
     self._steps: dict[int, tuple] = {}
     self._last: tuple = (None, [])
 
@@ -85,7 +89,8 @@ class Policy:
     # The next call most often brings back the very state that this one returns,
     # whose tensors, the last results, need no conversion then.
     self._last = state, results[-len(tensors):]
-    env_steps = call_index * len(is_first)
+    env_steps = (
+        self._env_steps() if self._env_steps else call_index * len(is_first))
     if env_steps < self._random_steps:
       actions, _, _ = self._random(obs, is_first, (), call_index)
     elif self._exploration is not None:

@@ -1,5 +1,6 @@
 """A run: everything that training holds, built from its choices."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -295,6 +296,8 @@ class BadUpdates:
       for old in sorted(dumps, key=lambda x: x.stat().st_mtime)[:-_DUMPS]:
         old.unlink()
     except OSError as error:  # It must not end the run.
+      with contextlib.suppress(OSError):
+        path.unlink()
       return f'the batch could not be written: {error.strerror or error}'
     return f'the batch is in {path}'
 

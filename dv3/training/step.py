@@ -56,6 +56,9 @@ class Update(tf.Module):
       losses whose exchange lies between two parts (`Loss.across_replicas`);
       with others nothing is compiled.
 
+  Raises:
+    UserError: in the first call, if a part made variables after its `build()`.
+
   Attributes:
     compiled: True, False or 'mixed', what is done.
     gradients: function (batch, update, replica) -> (total, `Outputs`,
@@ -78,6 +81,7 @@ class Update(tf.Module):
         [v for part in group.parts for v in agent.variables_of(part)]
         for group in self.groups]
     self._trained = [v for group in self._groups_variables for v in group]
+    self._built = {v.ref() for v in agent.variables}
     for group, variables in zip(
         self.groups, self._groups_variables, strict=True):
       group.optimizer.build(variables)
@@ -132,7 +136,30 @@ class Update(tf.Module):
     first = not self.trace_count
     with warming.returning_memory() if first else contextlib.nullcontext():
       results = self._step(parts)
+    if first:
+      self._check_variables(parts)
     return [self._finish(result) for result in results]
+
+  def _check_variables(self, parts):
+    """Raises a UserError where a variable is used that nothing trains.
+
+    Keras makes variables where a layer is first called, which is after the
+    optimizers got theirs, and does not know those of another Keras's layers.
+    """
+    late = [v for v in self.agent.variables if v.ref() not in self._built]
+    if not late and self.strategy.num_replicas_in_sync == 1:
+      known = self._built | {v.ref() for v in self._state()}
+      late = [
+          v for v in self._step.get_concrete_function(parts).trainable_variables
+          if v.ref() not in known]
+    if late:
+      paths = naming.agent_paths(self.agent)
+      names = sorted(
+          paths.get(v.ref(), v.name.partition(':')[0]) for v in late)
+      raise errors.UserError(
+          f'{len(late)} variables would never be trained ({names[0]} is one): '
+          'a part made them in its first call, or a layer of tf.keras (Keras '
+          '3) did; make all variables in build(), with tf_keras')
 
   def _finish(self, result):
     scalars, arrays = result

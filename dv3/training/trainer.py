@@ -142,8 +142,13 @@ def train(
     if scaling is not None:
       scale = scaling()(strategy.num_replicas_in_sync)
       batch_size *= scale.batch
+    stop.hurry = _interrupt  # There is nothing to save yet.
+    # Each worker draws its part of a batch from the steps that it collected.
+    sequences = workers.share(batch_size, 'train.batch_size')
+    distribution_lib.check_divides(strategy, sequences)
     collector_ = collector(env=recipe, seed=workers.seed(seed))
     stack.callback(collector_.close)
+    stop.hurry = None
     if hasattr(collector_, 'hurry'):
       stop.hurry = lambda: collector_.hurry(_HURRY_SECONDS)
     if scale.environments > 1:
@@ -180,8 +185,6 @@ def train(
     sampler = sampler or registry.get('sampler', 'uniform')
     assert logdir is not None, 'only a dry run needs no logdir'
     path = pathlib.Path(logdir)
-    # Each worker draws its part of a batch from the steps that it collected.
-    sequences = workers.share(batch_size, 'train.batch_size')
     replay = replay_lib.Replay(
         specs, capacity=capacity, length=batch_length, context=replay_context,
         sampler=sampler(capacity=capacity), chunk_steps=replay_chunk_steps,
@@ -204,8 +207,8 @@ def train(
         policy=policy_lib.Policy(
             agent_, seed=workers.seed(seed),
             random_steps=prefill_env_steps // workers.count,
-            exploration=exploration_,
-            jit_compile=update.compiled),
+            exploration=exploration_, jit_compile=update.compiled,
+            env_steps=lambda: collector_.env_steps),
         loggers=[factory(logdir=logdir) for factory in loggers]
         if workers.is_chief else [],
         report=open_loop.OpenLoop(agent_, seed=seed),
@@ -222,6 +225,10 @@ def train(
         on_start=functools.partial(on_start or (lambda _: None), summary),
         on_built=on_built,
         bad_updates=run.BadUpdates(workers.folder(path), max_bad_updates))
+
+
+def _interrupt():
+  raise KeyboardInterrupt
 
 
 def _rate(scale, updates):

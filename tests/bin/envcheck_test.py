@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def run(*arguments):
   return subprocess.run(
@@ -40,3 +42,53 @@ def test_missing_environment_is_one_line():
   assert result.returncode == 2
   assert len(result.stderr.strip().splitlines()) == 1
   assert 'X-v0' in result.stderr
+
+
+BROKEN = """
+import gymnasium
+import numpy as np
+import dv3
+
+@dv3.register('env', 'test.broken')
+class Broken(gymnasium.Env):
+  observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, *, at: str):
+    self.at = at
+    self.physics('build')
+
+  def physics(self, now):
+    if self.at == now:
+      raise KeyError('speed')
+
+  def reset(self, *, seed=None, options=None):
+    self.physics('reset')
+    first = np.zeros(1, np.float32)
+    return first if self.at == 'no info' else (first, {})
+
+  def step(self, action):
+    self.physics('step')
+    return np.zeros(1, np.float32), 0.0, False, False, {}
+"""
+
+
+@pytest.mark.parametrize('at, message', [
+    ('build', "KeyError('speed') at {}:{} in physics"),
+    ('reset', "KeyError('speed') at {}:{} in physics"),
+    ('step', "KeyError('speed') at {}:{} in physics"),
+    ('no info', 'reset returned one ndarray, not (observation, info)')])
+def test_an_error_of_the_environment_is_shown_with_its_place(
+    tmp_path, at, message):
+  plugin = tmp_path / 'broken.py'
+  plugin.write_text(BROKEN)
+  arguments = (
+      f'--plugin={plugin}', '--gin_file=task/cartpole.gin',
+      '--gin_param=train.env = @env.test.broken',
+      f"--gin_param=env.test.broken.at = '{at}'", '--steps=5')
+  result = run(*arguments)
+  assert result.returncode == 2, result.stdout
+  line, = result.stderr.strip().splitlines()
+  number = BROKEN.partition('raise')[0].count('\n') + 1
+  assert message.format(plugin, number) in line
+  assert 'dv3-envcheck' not in line.partition(':')[2]

@@ -6,6 +6,7 @@ several in a row. No TensorFlow: what guards a run lies in the collector.
 
 import os
 import pathlib
+import threading
 import time
 
 import gymnasium
@@ -17,6 +18,7 @@ from dv3 import registry
 from dv3 import types
 from dv3.collectors import local
 from dv3.collectors import stepping
+from dv3.collectors import worker
 from dv3.envs import wrappers
 
 PLUGIN = '''
@@ -37,6 +39,9 @@ class Faulty(gymnasium.Env):
   def __init__(self, *, fault: str, at: int = 3, when: str = 'step'):
     self.fault, self.at, self.when = fault, at, when
 
+    if when == 'build':
+      self.act()
+
   def reset(self, *, seed=None, options=None):
     self.count = 0
     if self.when == 'reset':
@@ -51,8 +56,19 @@ class Faulty(gymnasium.Env):
   def step(self, action):
     self.count += 1
     if self.count == self.at and action == 1:
-      return (*self.act(), False, False, {})
+      return (*self.act(), False, False, self.info())
     return self.observe(), 1.0, False, False, {}
+
+  def info(self):
+    match self.fault:
+      case 'log words':
+        return {'log/x': 'text'}
+      case 'log vector':
+        return {'log/x': np.ones(2)}
+      case 'info list':
+        return [1]
+      case _:
+        return {}
 
   def act(self):
     match self.fault:
@@ -84,16 +100,23 @@ class Faulty(gymnasium.Env):
         return self.observe(), -np.inf
       case 'reward shape':
         return self.observe(), np.zeros(2)
+      case 'interrupt':
+        raise KeyboardInterrupt
+      case _:
+        return self.observe(), 1.0
 '''
 
 FAULTS = {
     'raise': 'the simulator is gone', 'hang': 'did not answer for 3 seconds',
-    'die': 'died', 'exit': 'died', 'nan': 'count has nan',
+    'die': 'died', 'exit': 'SystemExit(3)', 'nan': 'count has nan',
     'overflow': 'count has inf', 'shape': r'count has shape (3,), not (2,)',
     'broadcast': r'count has shape (1,), not (2,)', 'missing': 'no pid',
     'words': 'count is <U1, not a number', 'none': 'no count',
     'nan reward': 'the reward is nan', 'inf reward': 'the reward is -inf',
-    'reward shape': 'the reward has shape (2,), not ()'}
+    'reward shape': 'the reward has shape (2,), not ()',
+    'log words': "info has log/x = 'text'", 'log vector': 'info has log/x = ar',
+    'info list': 'info is a list, not a dict',
+    'interrupt': 'KeyboardInterrupt'}
 
 
 class Constant:
@@ -227,6 +250,82 @@ def test_hurry_shortens_the_wait(faulty):
   steps, _ = collect(collector, 8)
   assert time.monotonic() - start < 250  # A hang alone is 300 otherwise.
   assert steps['is_last'].any()
+
+
+def test_hurry_does_not_wait_for_resets_that_hang_again(tmp_path):
+  path = tmp_path / 'slow_env.py'
+  path.write_text(SLOW)
+  collector = local.LocalCollector(
+      env=types.Recipe('env', 'test.slow', {}, (str(path),)), num_envs=2)
+  steps = []
+  collector.run(Constant(), None, 2)
+  collector.hurry(2.0)
+  start = time.monotonic()
+  try:
+    episodes = collector.run(
+        Constant(), lambda x, _: steps.append(x['is_last'].copy()), 6)
+    state = collector.state()
+  finally:
+    collector.close()
+  assert time.monotonic() - start < 60
+  # An episode ends after 3 steps; its next reset hangs, and is not tried again.
+  assert [e.length for e in episodes if e.worker == 1] == [3]
+  assert [x[1] for x in steps][-2:] == [True, True]
+  assert state['is_last'][1]
+
+
+SLOW = '''
+import time
+import gymnasium
+import numpy as np
+import dv3
+
+@dv3.register('env', 'test.slow')
+class Slow(gymnasium.Env):
+  observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+  action_space = gymnasium.spaces.Discrete(2)
+  resets = 0
+
+  def reset(self, *, seed=None, options=None):
+    self.count = 0
+    self.resets += 1
+    if self.resets > 1:
+      time.sleep(1000)
+    return np.zeros(1, np.float32), {}
+
+  def step(self, action):
+    self.count += 1
+    end = self.count == 3 and action == 1
+    return np.zeros(1, np.float32), 1.0, bool(end), False, {}
+'''
+
+
+def test_an_environment_whose_constructor_hangs_is_one_clear_error(faulty):
+  recipe = faulty(fault='hang', when='build')
+  start = time.monotonic()
+  with pytest.raises(errors.UserError, match='not built within 5 seconds'):
+    worker.probe(recipe, 5.0)
+  assert time.monotonic() - start < 300
+
+
+def test_what_an_environment_says_besides_stays_in_its_process():
+  class Talking(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+      return np.zeros(1, np.float32), {'lock': threading.Lock(), 'log/a': 1}
+
+    def step(self, action):
+      return np.zeros(1, np.float32), 0.0, False, False, {
+          'lock': threading.Lock(), 'log/coins': np.float32(2.0)}
+
+  env = wrappers.Checked(Talking())
+  assert env.reset()[1] == {'log/a': 1.0}
+  assert env.step(0)[-1] == {'log/coins': 2.0}
+  repeated = wrappers.ActionRepeat(Talking(), 4)
+  repeated.reset()
+  assert repeated.step(0)[-1]['log/coins'] == 8.0
 
 
 def test_episode_of_another_seed_is_continued_with_its_own():

@@ -108,7 +108,8 @@ def test_only_a_row_ends_the_run(tmp_path, finite, ends):
     play()
 
 
-def test_few_batches_stay_and_a_full_disk_does_not_end_the_run(tmp_path):
+def test_few_batches_stay_and_a_full_disk_does_not_end_the_run(
+    tmp_path, monkeypatch):
   from dv3.training import run
   bad_updates = run.BadUpdates(tmp_path, 100)
   check = lambda number: bad_updates.check(
@@ -116,5 +117,12 @@ def test_few_batches_stay_and_a_full_disk_does_not_end_the_run(tmp_path):
   for number in range(9):
     check(number)
   assert len(list(tmp_path.glob('*.npz'))) == 5
+  def half(path, **batch):
+    path.write_text('half')
+    raise OSError(27, 'File too large')
+  with monkeypatch.context() as patch:
+    patch.setattr(np, 'savez', half)
+    assert check(20)
+  assert not (tmp_path / 'not_finite-20.npz').exists()
   bad_updates._logdir = tmp_path / 'missing'
   assert check(9)

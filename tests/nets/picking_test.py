@@ -64,7 +64,8 @@ def one_hots(rows, groups, classes):
     'dtype, bound', [('float32', 1e-5), ('bfloat16', 0.02)])
 @pytest.mark.parametrize('least_sums', [1, 10_000])
 @pytest.mark.parametrize('lead', [(24,), (4, 6)])
-@pytest.mark.parametrize('change', ['none', 'soft', 'two', 'small', 'negative'])
+@pytest.mark.parametrize('change', [
+    'none', 'soft', 'two', 'small', 'negative', 'cancelling'])
 def test_picked_rows_are_the_product(
     change, lead, least_sums, dtype, bound, monkeypatch):
   monkeypatch.setattr(picking, 'LEAST_ROWS', 1)
@@ -81,6 +82,8 @@ def test_picked_rows_are_the_product(
     one[3] = 0.4
   elif change == 'negative':
     one[6] = -0.5
+  elif change == 'cancelling':
+    one[5:7] = 0.3, -0.3
   value = value.reshape(*lead, -1)
   rng = np.random.default_rng(1)
   kernel = rng.standard_normal((3 * classes, 8)).astype(np.float32)

@@ -39,7 +39,8 @@ def test_a_step_saved_twice_counts_once(tmp_path):
   assert (points.latest() / 'a.txt').read_text() == 'c'
 
 
-@pytest.mark.parametrize('damage', ['flip', 'truncate', 'remove', 'manifest'])
+@pytest.mark.parametrize('damage', [
+    'flip', 'truncate', 'remove', 'unreadable', 'manifest'])
 def test_damage_is_found_and_the_older_one_is_used(tmp_path, damage):
   points = checkpoints.Checkpoints(tmp_path)
   points.save(1, write('one'))
@@ -51,6 +52,9 @@ def test_damage_is_found_and_the_older_one_is_used(tmp_path, damage):
     path.write_text('twp')
   elif damage == 'remove':
     path.unlink()
+  elif damage == 'unreadable':  # Its reading fails as on a bad disk.
+    path.unlink()
+    path.symlink_to('/proc/self/mem')
   else:
     path.write_text(path.read_text()[:1])
   assert checkpoints.find_damage(newest) is not None

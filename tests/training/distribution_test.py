@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 import tensorflow as tf
 
+from dv3 import errors
 from dv3.nets import xla
 from dv3.training import distribution
 
@@ -22,6 +23,15 @@ def strategy(kind=tf.distribute.Strategy, replicas=1):
 def test_devices_are_named(made, gpu, expected, monkeypatch):
   monkeypatch.setattr(xla, 'has_gpu', lambda: gpu)
   assert distribution.describe(made) == expected
+
+
+def test_a_batch_that_replicas_do_not_divide_is_refused():
+  made = strategy(tf.distribute.MirroredStrategy, 2)
+  made.extended = mock.Mock(worker_devices=['a', 'b'])
+  distribution.check_divides(made, 4)
+  distribution.check_divides(tf.distribute.get_strategy(), 3)
+  with pytest.raises(errors.UserError, match='3 sequences.*a multiple of 2'):
+    distribution.check_divides(made, 3)
 
 
 @pytest.mark.parametrize('made, gpu, driver, hidden, warns', [

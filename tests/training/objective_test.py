@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import small_agent
 import tensorflow as tf
+import tf_keras as keras
 
 from dv3 import errors
 from dv3 import interfaces
@@ -204,6 +205,43 @@ def test_a_loss_of_fewer_steps_apart_from_what_replicas_exchange():
   total, others, _ = tf.function(apart, autograph=False)(*inputs)
   np.testing.assert_allclose(total, whole, rtol=1e-3)
   np.testing.assert_allclose(others.per_step, outputs.per_step, rtol=1e-3)
+
+
+OTHER_DENSE = tf.keras.layers.Dense  # noqa: TID251 - the Keras not to use.
+
+
+class LateEncoder(keras.layers.Layer, interfaces.Encoder):
+  """Leaves its dense layer to be built where it is first called."""
+
+  token_size = 6
+
+  def __init__(self, *, obs_spec, dense):
+    super().__init__()
+    self.dense = dense(self.token_size)
+
+  def build(self, input_shape=None):
+    super().build(input_shape)
+
+  def call(self, obs):
+    return self.dense(obs['vector'])
+
+
+@pytest.mark.parametrize('dense, jit_compile, name', [
+    (keras.layers.Dense, False, 'encoder/dense/bias'),
+    (keras.layers.Dense, True, 'encoder/dense/bias'),
+    (OTHER_DENSE, False, 'dense.*/bias'), (OTHER_DENSE, True, 'dense.*/bias')])
+def test_variables_that_nothing_would_train_are_refused(
+    dense, jit_compile, name):
+  agent = small_agent.make(
+      encoder=functools.partial(LateEncoder, dense=dense))
+  agent.build()
+  update = step.make_update(
+      agent, distribution.make_strategy(),
+      (('all', ('*',), small_agent.part('optimizer', 'laprop')),),
+      seed=0, jit_compile=jit_compile)
+  with pytest.raises(errors.UserError, match=(
+      rf'2 variables would never be trained.*{name}.*in build\(\)')):
+    update(small_agent.batch())
 
 
 def test_an_agent_may_train_on_dreams_alone():

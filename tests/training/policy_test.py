@@ -40,6 +40,23 @@ def test_random_actions_at_first_are_what_the_state_remembers():
   assert not np.allclose(actions['action/move'], seen[0])
 
 
+def test_random_actions_follow_the_steps_where_they_are_told():
+  agent, obs = make()
+  first, steps, asked = np.ones(2, bool), [0], []
+  class Ask:
+    def __call__(self, actions, env_steps):
+      asked.append(env_steps)
+      return actions
+  acting = policy.Policy(
+      agent, seed=0, random_steps=4, exploration=Ask(),
+      env_steps=lambda: steps[0])
+  state = acting.initial(2)
+  # A run with other numbers of environments before: calls say nothing.
+  for call, steps[0] in ((9, 3), (9, 4), (0, 700)):
+    _, _, state = acting(obs, first, state, call)
+  assert asked == [4, 700]
+
+
 def test_exploration_follows_random_actions_and_the_state_remembers_it():
   agent, obs = make()
   first, asked = np.ones(2, bool), []

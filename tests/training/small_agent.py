@@ -25,12 +25,13 @@ def make(compute_dtype='float32', images=False, **kwargs):
   """Returns an unbuilt agent of a few thousand parameters."""
   pictures = {'depth': 4, 'multipliers': (2, 2)}
   vector = {'units': 8, 'layers': 1}
+  encoder = kwargs.pop('encoder', part(
+      'encoder', 'dict', vector=part('encoder', 'mlp', **vector),
+      image=part('encoder', 'cnn', **pictures)))
   return agent_lib.Agent(
       obs_spec={**OBS_SPEC, **(IMAGE if images else {})},
       action_spec=ACTION_SPEC,
-      encoder=part(
-          'encoder', 'dict', vector=part('encoder', 'mlp', **vector),
-          image=part('encoder', 'cnn', **pictures)),
+      encoder=encoder,
       decoder=part(
           'decoder', 'dict', vector=part('decoder', 'mlp', **vector),
           image=part('decoder', 'cnn', units=8, blocks=4, **pictures)),

@@ -255,6 +255,21 @@ def test_replay_holds_a_reset_for_every_step_of_the_budget(
   assert 50_000 <= made['expected_steps'] < 60_000
 
 
+def test_one_checkpoint_of_a_run_is_evaluated(tmp_path):
+  trainer.train(**arguments(tmp_path, 40, save_every_seconds=1e-3))
+  choices = {
+      k: v for k, v in arguments(tmp_path, 40).items()
+      if k in ('agent', 'env', 'collector')}
+  first, *_, last = checkpoints.Checkpoints(tmp_path / 'checkpoints').all()
+  ages = [
+      trainer.evaluate(logdir=str(folder), episodes=1, **choices)['env_steps']
+      for folder in (first, last, tmp_path)]
+  assert ages[0] < ages[1] == ages[2]
+  (first / 'summary.json').write_text('{}')
+  with pytest.raises(errors.UserError, match='is damaged.*choose another'):
+    trainer.evaluate(logdir=str(first), episodes=1, **choices)
+
+
 def test_evaluation_goes_on_where_training_deletes_its_checkpoint(
     tmp_path, monkeypatch):
   trainer.train(**arguments(tmp_path, 40))
