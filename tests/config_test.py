@@ -593,7 +593,8 @@ def test_a_missing_size_is_one_of_the_base(base, size):
      'dv3.train.exploration takes a component of kind exploration, not 0.3; '
      '`dv3-components list exploration` shows them'),
     ('train.replayed_steps_per_env_step = 1e999',
-     'dv3.train.replayed_steps_per_env_step is inf; give a finite number'),
+     'dv3.train.replayed_steps_per_env_step is inf; give finite numbers'),
+    ('balancer.fixed.scales = {"reward": 1e999}', 'give finite numbers'),
     ('train.agent = @core.rssm',
      'dv3.train.agent takes @dv3.Agent, not @core.rssm, which would get none '
      'of the numbers and parts that are bound to Agent; swap its parts'),

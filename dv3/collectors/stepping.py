@@ -123,6 +123,8 @@ class SteppingCollector(interfaces.Collector):
   def run(self, policy, sink, env_steps: int) -> list[types.Episode]:
     """Collects at least `env_steps` steps and returns the episodes that ended.
 
+    Fewer only where there is hurry and every environment hangs.
+
     Args:
       policy: see `training.policy.Policy`.
       sink: function (steps {name: [n, ...]}, workers [n]), or None.
@@ -133,6 +135,8 @@ class SteppingCollector(interfaces.Collector):
     episodes = []
     while self.env_steps < target:
       episodes += self._step(policy, sink)
+      if self._hurried and not any(self._envs):
+        break  # None of them will ever step again.
     return episodes
 
   def evaluate(self, policy, episodes: int) -> list[types.Episode]:

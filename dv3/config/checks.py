@@ -179,16 +179,25 @@ def check_types(bindings: Bindings) -> None:
     factory = names.factory(binding.selector)
     annotation = signatures.hints(factory).get(binding.argument, Any)
     value = reader.expand(binding.value, bindings.macros)
-    if isinstance(value, float) and not math.isfinite(value):
+    if not _finite(value):
       raise errors.UserError(
-          f'{_source(binding, bindings)}: {binding.name} is {value}; give a '
-          'finite number')
+          f'{_source(binding, bindings)}: {binding.name} is {value!r}; give '
+          'finite numbers')
     if types.fits(value, annotation):
       continue
     wanted = signatures.type_text(annotation)
     raise errors.UserError(
         f'{_source(binding, bindings)}: {binding.name} must be {wanted}, not '
         f'{value!r} ({_type(value)})')
+
+
+def _finite(value: Any) -> bool:
+  """Whether all numbers in a value are finite; gin's text has no others."""
+  if isinstance(value, dict):
+    return all(map(_finite, value.values()))
+  if isinstance(value, list | tuple):
+    return all(map(_finite, value))
+  return not isinstance(value, float) or math.isfinite(value)
 
 
 def _source(binding: reader.Binding, bindings: Bindings) -> str:

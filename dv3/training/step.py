@@ -155,7 +155,7 @@ class Update(tf.Module):
     if late:
       paths = naming.agent_paths(self.agent)
       names = sorted(
-          paths.get(v.ref(), v.name.partition(':')[0]) for v in late)
+          paths.get(v.ref()) or str(v.name).partition(':')[0] for v in late)
       raise errors.UserError(
           f'{len(late)} variables would never be trained ({names[0]} is one): '
           'a part made them in its first call, or a layer of tf.keras (Keras '

@@ -252,11 +252,14 @@ def test_hurry_shortens_the_wait(faulty):
   assert steps['is_last'].any()
 
 
-def test_hurry_does_not_wait_for_resets_that_hang_again(tmp_path):
+@pytest.mark.parametrize('ends', [1, 0])
+def test_hurry_does_not_wait_for_resets_that_hang_again(tmp_path, ends):
   path = tmp_path / 'slow_env.py'
   path.write_text(SLOW)
+  # Environment 0 goes on, or there is none but the one that hangs.
   collector = local.LocalCollector(
-      env=types.Recipe('env', 'test.slow', {}, (str(path),)), num_envs=2)
+      env=types.Recipe('env', 'test.slow', {'ends': ends}, (str(path),)),
+      num_envs=1 + ends)
   steps = []
   collector.run(Constant(), None, 2)
   collector.hurry(2.0)
@@ -269,9 +272,9 @@ def test_hurry_does_not_wait_for_resets_that_hang_again(tmp_path):
     collector.close()
   assert time.monotonic() - start < 60
   # An episode ends after 3 steps; its next reset hangs, and is not tried again.
-  assert [e.length for e in episodes if e.worker == 1] == [3]
-  assert [x[1] for x in steps][-2:] == [True, True]
-  assert state['is_last'][1]
+  assert [e.length for e in episodes if e.worker == ends] == [3]
+  assert steps[-1][ends]
+  assert state['is_last'][ends]
 
 
 SLOW = '''
@@ -286,6 +289,9 @@ class Slow(gymnasium.Env):
   action_space = gymnasium.spaces.Discrete(2)
   resets = 0
 
+  def __init__(self, *, ends: int):
+    self.ends = ends
+
   def reset(self, *, seed=None, options=None):
     self.count = 0
     self.resets += 1
@@ -295,7 +301,7 @@ class Slow(gymnasium.Env):
 
   def step(self, action):
     self.count += 1
-    end = self.count == 3 and action == 1
+    end = self.count == 3 and action == self.ends
     return np.zeros(1, np.float32), 1.0, bool(end), False, {}
 '''
 

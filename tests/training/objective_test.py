@@ -233,7 +233,8 @@ class LateEncoder(keras.layers.Layer, interfaces.Encoder):
 def test_variables_that_nothing_would_train_are_refused(
     dense, jit_compile, name):
   agent = small_agent.make(
-      encoder=functools.partial(LateEncoder, dense=dense))
+      encoder=functools.partial(LateEncoder, dense=dense),
+      losses=(registry.get('loss', 'kl'), registry.get('loss', 'reward')))
   agent.build()
   update = step.make_update(
       agent, distribution.make_strategy(),
