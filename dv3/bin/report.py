@@ -10,6 +10,7 @@ import os
 from absl import flags
 
 from dv3 import errors
+from dv3 import registry
 from dv3.bin import app
 
 FLAGS = flags.FLAGS
@@ -30,9 +31,10 @@ def main(argv):
   """Reports on the runs in every --logdir."""
   del argv
   app.refuse_flags(
-      'gin_file', 'gin_param', 'plugin', 'seed',
+      'gin_file', 'gin_param', 'seed',
       because='a report shows what runs wrote, and --logdir names them; leave '
       'the rest out')
+  registry.load_plugins(FLAGS.plugin)  # As on every binary.
   if not FLAGS.logdir:
     raise errors.UserError(
         'no run was named; give --logdir=runs/<name>, more than once for '

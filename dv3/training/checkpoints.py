@@ -160,7 +160,7 @@ class Checkpoints:
         str(path.relative_to(temporary)): _checksum(path)
         for path in sorted(temporary.rglob('*')) if path.is_file()}
     (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for path in temporary.rglob('*'):
+    for path in (*temporary.rglob('*'), temporary):
       _sync(path)
     final = self._free(step)
     os.replace(temporary, final)

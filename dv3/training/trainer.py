@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import pathlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -142,7 +143,7 @@ def train(
     if scaling is not None:
       scale = scaling()(strategy.num_replicas_in_sync)
       batch_size *= scale.batch
-    stop.hurry = _interrupt  # There is nothing to save yet.
+    stop.hurry = _leave  # There is nothing to save yet.
     # Each worker draws its part of a batch from the steps that it collected.
     sequences = workers.share(batch_size, 'train.batch_size')
     distribution_lib.check_divides(strategy, sequences)
@@ -227,8 +228,8 @@ def train(
         bad_updates=run.BadUpdates(workers.folder(path), max_bad_updates))
 
 
-def _interrupt():
-  raise KeyboardInterrupt
+def _leave():
+  sys.exit(0)
 
 
 def _rate(scale, updates):

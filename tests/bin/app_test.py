@@ -120,8 +120,8 @@ def test_signals_before_there_is_anything_to_save(program, number):
 
 @pytest.mark.parametrize('binary, arguments, expected', [
     ('evaluate', [], 'dv3-eval: no run was named'),
-    ('report', ['--gin_file=a', '--gin_param=b=1', '--plugin=c', '--seed=0'],
-     'dv3-report: --gin_file, --gin_param, --plugin, --seed would '
+    ('report', ['--gin_file=a', '--gin_param=b=1', '--seed=0'],
+     'dv3-report: --gin_file, --gin_param, --seed would '
      'change nothing: a report shows what runs wrote'),
     ('components', ['list', '--gin_file=a', '--gin_param=b=1', '--seed=0',
                     '--logdir=c'],

@@ -1,5 +1,6 @@
 """Signals end a run cleanly, and it goes on as if nothing had happened."""
 
+import pathlib
 import signal
 import time
 
@@ -75,3 +76,39 @@ def test_two_signals_end_at_once(zygote, tmp_path):
   assert life.wait() == 1, life.output
   # The run can go on all the same.
   lives.live(zygote, logdir, '--gin_param=STEPS = 20')
+
+
+HANGING = '''
+import os
+import pathlib
+import time
+import gymnasium
+import dv3
+
+@dv3.register('env', 'test.hanging')
+class Hanging(gymnasium.Env):
+  def __init__(self, *, told: str):
+    pathlib.Path(told).write_text(str(os.getpid()))
+    time.sleep(1000)
+'''
+
+
+def test_a_stop_does_not_wait_for_a_constructor_that_hangs(zygote, tmp_path):
+  plugin, told = tmp_path / 'hanging_env.py', tmp_path / 'pid'
+  plugin.write_text(HANGING)
+  life = lives.Life(
+      zygote, tmp_path / 'run', f'--plugin={plugin}',
+      '--gin_param=train.env = @env.test.hanging',
+      f"--gin_param=env.test.hanging.told = '{told}'")
+  deadline = time.monotonic() + lives.SECONDS
+  while not told.exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+  time.sleep(0.2)
+  start = time.monotonic()
+  life.kill(signal.SIGTERM)
+  assert life.wait() == 0, life.output
+  assert time.monotonic() - start < 30
+  process = pathlib.Path('/proc') / told.read_text()
+  while process.exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+  assert not process.exists()
