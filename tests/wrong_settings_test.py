@@ -40,6 +40,12 @@ CORE = {'token_size': 4, 'action_size': 2}
      'encoder.mlp.layers is -1; it is at least 0'),
     ('encoder', 'mlp', {'obs_spec': NUMBERS, 'units': 0}, 'mlp.units is 0'),
     ('encoder', 'cnn', {'obs_spec': IMAGE, 'depth': 0}, 'encoder.cnn.depth'),
+    ('encoder', 'cnn', {
+        'obs_spec': {'image': types.Spec((3, 64, 64), 'uint8')}},
+     'have their channels first.*transpose them'),
+    ('encoder', 'cnn', {
+        'obs_spec': {'image': types.Spec((16, 16, 3), 'uint8')}},
+     'image 16x16.*does not suit 4 stages'),
     ('encoder', 'cnn', {'obs_spec': IMAGE, 'multipliers': (2, 0)},
      'one of encoder.cnn.multipliers is 0'),
     ('encoder', 'cnn', {'obs_spec': IMAGE, 'multipliers': ()},

@@ -46,6 +46,13 @@ def padded_size(
   low, high = smallest
   if not all(low <= x <= high for x in (rows, columns)):
     small = low * factor - factor + 1, high * factor
+    if all(
+        len(x.shape) == 3 and x.shape[0] <= 4 < min(x.shape[1:])
+        for x in specs.values()):
+      raise errors.UserError(
+          f'images {sorted(specs)} of shape {next(iter(specs.values())).shape} '
+          'have their channels first; images here are [rows, columns, '
+          'channels], so transpose them in the environment')
     raise errors.UserError(
         f'image {size[0]}x{size[1]} of {sorted(specs)} does not suit {stages} '
         f'stages of halving, which take {small[0]} to {small[1]} pixels a '
