@@ -19,6 +19,9 @@ _JSON = flags.DEFINE_bool('json', False, 'Print one JSON line.')
 _LIKELIEST = flags.DEFINE_bool(
     'likeliest', None, 'Take the likeliest actions in place of samples; '
     'without this flag evaluate.likeliest decides.')
+_VIDEO = flags.DEFINE_string(
+    'video', None, 'A .gif to write: the first episode, as the first image '
+    'observation shows it.')
 
 
 def main(argv):
@@ -44,7 +47,7 @@ def main(argv):
   # A flag that was not given must not hide what the configuration says.
   chosen = {} if _LIKELIEST.value is None else {'likeliest': _LIKELIEST.value}
   result = gin.get_configurable('dv3.evaluate')(
-      logdir=FLAGS.logdir, episodes=_EPISODES.value,
+      logdir=FLAGS.logdir, episodes=_EPISODES.value, video=_VIDEO.value,
       seed=1 if FLAGS.seed is None else FLAGS.seed, **chosen)
   if _JSON.value:
     print(json.dumps(result))

@@ -10,17 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import errors
+from dv3.training import camera as camera_lib
 from dv3.training import checkpoints as checkpoints_lib
 from dv3.training import policy as policy_lib
 from dv3.training import run
 
 
 @gin.register(
-    'evaluate', module='dv3', denylist=['logdir', 'episodes', 'seed'])
+    'evaluate', module='dv3',
+    denylist=['logdir', 'episodes', 'seed', 'video'])
 def evaluate(
     *, logdir: str, agent: Callable, env: Callable, collector: Callable,
-    episodes: int = 10, seed: int = 1, likeliest: bool = False
-) -> dict[str, Any]:
+    episodes: int = 10, seed: int = 1, likeliest: bool = False,
+    video: str | None = None) -> dict[str, Any]:
   """Plays episodes with the agent of a run's newest whole checkpoint.
 
   Args:
@@ -31,6 +33,8 @@ def evaluate(
     episodes: how many episodes to play to their end.
     seed: of environments and sampled actions.
     likeliest: whether to take the likeliest actions in place of samples.
+    video: a .gif to write, of the first episode of the first environment as
+      the first image observation shows it.
 
   Returns:
     {'mean_return', 'std_return', 'returns', 'mean_length', 'lengths',
@@ -38,7 +42,8 @@ def evaluate(
     environment units, `env_steps` is the checkpoint's age.
 
   Raises:
-    UserError: if the run has no whole checkpoint.
+    UserError: if the run has no whole checkpoint; for a video that is no .gif,
+      or of an agent that sees no image.
   """
   errors.check_least(0, {'the seed of the evaluation': seed})
   alone = checkpoints_lib.alone(logdir)
@@ -49,15 +54,21 @@ def evaluate(
   run.seed_everything(seed)
   collector_ = collector(env=env(), seed=seed)
   try:
+    camera = camera_lib.Camera(
+        video, collector_.obs_spec) if video else None
     agent_ = agent(
         obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
     agent_.build()
     env_steps = _read(alone, agent_) if alone else _read_newest(
         checkpoints, logdir, agent_)
-    policy = policy_lib.Policy(agent_, seed=seed, mode=likeliest)
+    policy: Any = policy_lib.Policy(agent_, seed=seed, mode=likeliest)
+    if camera:
+      policy = camera.before(policy)
     played = collector_.evaluate(policy, episodes)
   finally:
     collector_.close()
+  if camera:
+    camera.write()
   returns = [episode.score for episode in played]
   lengths = [episode.length for episode in played]
   return {
