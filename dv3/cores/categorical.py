@@ -86,7 +86,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       raise errors.UserError(
           f'{self.COMPONENT} is not built; call its build() first')
 
-  def _check_sizes(self, tokens, prev_action):
+  def check_sizes(self, tokens, prev_action):
     """Raises a UserError for inputs of other sizes than it was made for."""
     for name, value, size in (
         ('token', tokens, self.token_size),
@@ -160,7 +160,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     gradients from one product in place of T, and the first loop stores nothing
     for the second.
     """
-    self._check_sizes(tokens, prev_action)
+    self.check_sizes(tokens, prev_action)
     weights = self.weights()
     # [T, B, ...] from here on, so that steps lie one after the other.
     inputs = tf.nest.map_structure(
@@ -216,7 +216,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
-    self._check_sizes(tokens, prev_action)
+    self.check_sizes(tokens, prev_action)
     weights = self.weights()
     inputs = self.project(tokens, prev_action, is_first)
     return self.filter_step(weights, inputs, state, rng)

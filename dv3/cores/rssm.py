@@ -202,6 +202,7 @@ class RSSM(categorical.CategoricalCore):
     several times as long as one step.
     """
     self.check_built()
+    self.check_sizes(tokens, prev_action)
     keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
     deter, stoch = state.deter * keep, state.stoch * keep[..., None]
     action = tf.cast(prev_action, tf.float32) * keep
