@@ -239,7 +239,7 @@ def mean(loss):
 
   Losses that look one step ahead have none in a sequence of one step.
   """
-  return tf.reduce_mean(loss) if loss.shape[1] else tf.zeros([])
+  return tf.zeros([]) if loss.shape[1] == 0 else tf.reduce_mean(loss)
 
 
 def _sum_of_steps(losses, reward):

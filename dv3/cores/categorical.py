@@ -60,10 +60,10 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
   """A recurrent core with a deterministic state and categorical latents.
 
   Subclasses set `token_size`, `action_size`, `deter`, `stoch`, `classes`,
-  `unimix` and `built`, and define
-  `build`, `initial`, `prior` and the four methods below, which keep out of the
-  scans what needs no state: kernels are cut and cast once (`weights`), and all
-  steps' tokens and actions are projected at once (`project`).
+  `unimix` and `built`, and define `build`, `initial`, `prior` and the four
+  methods below, which keep out of the scans what needs no state: kernels are
+  cut and cast once (`weights`), and all steps' tokens and actions are projected
+  at once (`project`).
 
   `filter_step` is evaluated for single steps of B rows and for all T * B at
   once, and the gradient of a step takes over what the layers of this library
@@ -86,7 +86,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       raise errors.UserError(
           f'{self.COMPONENT} is not built; call its build() first')
 
-  def check_sizes(self, tokens, prev_action):
+  def check_sizes(self, tokens, prev_action) -> None:
     """Raises a UserError for inputs of other sizes than it was made for."""
     for name, value, size in (
         ('token', tokens, self.token_size),

@@ -47,7 +47,7 @@ class ReplayCriticLoss(tf.Module, interfaces.Loss):
     slow = context.parts['slow_critic'](features).mean()
     loss = dist.log_prob(tf.stop_gradient(returns))
     loss += self.slow_scale * dist.log_prob(tf.stop_gradient(slow))
-    metrics = {'return_replay': tf.reduce_mean(returns)}
-    if not returns.shape[1]:  # Of one step nothing follows.
-      metrics = {}
+    # Of one step nothing follows, and nothing has no mean.
+    metrics = {} if returns.shape[1] == 0 else {
+        'return_replay': tf.reduce_mean(returns)}
     return {'critic_replay': -(1.0 - is_last[:, :-1]) * loss}, metrics

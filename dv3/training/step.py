@@ -148,7 +148,7 @@ class Update(tf.Module):
     """
     late = [v for v in self.agent.variables if v.ref() not in self._built]
     if not late and self.strategy.num_replicas_in_sync == 1:
-      known = self._built | {v.ref() for v in self._state()}
+      known = {v.ref() for v in self._state()}
       late = [
           v for v in self._step.get_concrete_function(parts).trainable_variables
           if v.ref() not in known]
