@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -107,7 +108,8 @@ class Agent(tf.Module):
       encoder: Callable | None = None, core: Callable | None = None,
       decoder: Callable | None = None, reward: Callable | None = None,
       continuation: Callable | None = None, actor: Callable | None = None,
-      critic: Callable | None = None, losses: tuple[Callable, ...] = (),
+      critic: Callable | None = None,
+      losses: tuple[Callable, ...] | None = None,
       balancer: Callable | None = None, imagination_horizon: int = 15,
       discount_horizon: float = 333.0, discounted_continue: bool = True,
       lambda_: float = 0.95, slow_rate: float = 0.02, slow_every: int = 1,
@@ -116,6 +118,7 @@ class Agent(tf.Module):
       imagination_gradient: bool | None = None,
       compute_dtype: str = 'float32'):
     super().__init__(name='agent')
+    self.built = False
     if compute_dtype not in ('float32', 'bfloat16'):
       raise errors.UserError(
           f'Agent.compute_dtype is {compute_dtype!r}; choose float32 or '
@@ -126,6 +129,10 @@ class Agent(tf.Module):
         'Agent.slow_every': slow_every})
     errors.check_within(
         0, 1, {'Agent.lambda_': lambda_, 'Agent.slow_rate': slow_rate})
+    if losses is not None and not losses:
+      raise errors.UserError(
+          'Agent.losses is empty, so that nothing would be trained; list '
+          'losses, or leave it out for the published ones')
     if not discounted_continue:  # Weights of dreams are divided by it.
       errors.check_above(1, {'Agent.discount_horizon': discount_horizon})
     make = functools.partial(part_lib.make, dtype=(
@@ -151,6 +158,11 @@ class Agent(tf.Module):
     self.core = make(
         pick(core, 'core', 'rssm'), token_size=self.encoder.token_size,
         action_size=self.codec.size)
+    for name in ('feature_spec', 'replay_spec'):
+      if not isinstance(getattr(self.core, name, None), Mapping):
+        raise errors.UserError(
+            f'{type(self.core).__name__} has no dict {name}; set it in the '
+            'constructor (dv3.interfaces.Core)')
     features = dict(self.core.feature_spec)
     self.decoder = make(
         pick(decoder, 'decoder', 'dict'), obs_spec=obs_spec,
@@ -170,6 +182,8 @@ class Agent(tf.Module):
     self.losses = [
         factory() for factory in losses or [
             registry.get('loss', name) for name in _LOSSES]]
+    for loss in self.losses:
+      _check_loss(loss)
     self.objective = objective.Objective(self)
     names = {name for loss in self.losses for name in loss.NAMES}
     self.balancer = pick(balancer, 'balancer', 'fixed', scales={
@@ -180,8 +194,12 @@ class Agent(tf.Module):
         'actor': self.actor, 'critic': self.critic,
         'slow_critic': self.slow_critic}
 
+  @part_lib.once
   def build(self):
-    """Makes every variable; call it under the strategy's scope."""
+    """Makes every variable; call it under the strategy's scope.
+
+    A second call changes nothing.
+    """
     for part in self.parts.values():
       part.build()
     self.slow_copy.build()
@@ -198,6 +216,7 @@ class Agent(tf.Module):
           f'loss {asking[0]} differentiates through imagination, which '
           'Agent.imagination_gradient = False forbids; remove that binding or '
           'choose loss.actor_reinforce')
+    self.built = True
 
   def variables_of(self, part: str) -> list[tf.Variable]:
     """Returns the trained variables of one of `PARTS`."""
@@ -248,6 +267,15 @@ class Agent(tf.Module):
   def encode(self, batch):
     """Returns the tokens [..., E] of observations among other entries."""
     tokens = self.encoder({key: batch[key] for key, _ in self.obs_spec})
+    key, spec = self.obs_spec[0]
+    lead = batch[key].shape.rank - len(spec.shape)
+    if not tf.is_tensor(tokens) or tokens.shape.rank != lead + 1:
+      what = tuple(tokens.shape) if tf.is_tensor(tokens) else (
+          f'of type {type(tokens).__name__}')
+      raise errors.UserError(
+          f'{type(self.encoder).__name__} made tokens {what}; they are one '
+          f'tensor [{", ".join("BT"[:lead])}, token_size], with the leading '
+          'axes of the observations')
     if tokens.shape[-1] not in (None, self.encoder.token_size):
       raise errors.UserError(
           f'{type(self.encoder).__name__} made tokens of {tokens.shape[-1]} '
@@ -364,13 +392,47 @@ class Agent(tf.Module):
     """Computes the training loss of one batch.
 
     Args:
-      batch: {key: [B, T, ...]} with every observation key, 'prev_action' (or
-        'prev_action/<k>'), 'reward', 'is_first', 'is_last', 'is_terminal', and
-        optionally 'latent/<name>' [B, ...], the latent before the first step.
+      batch: {key: [B, T, ...]}, tensors or arrays, with every observation key,
+        'prev_action' (or 'prev_action/<k>'), 'reward', 'is_first', 'is_last',
+        'is_terminal', and optionally 'latent/<name>' [B, ...], the latent
+        before the first step.
       rng: key of this update.
 
     Returns:
       (total scalar float32, Outputs).
+
+    Raises:
+      UserError: for a batch that lacks an entry, or one of another shape than
+        its spec's.
     """
+    missing = sorted({
+        *(key for key, _ in self.obs_spec), *types.FLAGS,
+        *('prev_' + key for key in self.codec.specs)} - batch.keys())
+    if missing:
+      raise errors.UserError(
+          f'the batch lacks {missing}; it has {sorted(batch)}')
+    batch = {
+        key: tf.convert_to_tensor(value) for key, value in batch.items()}
     total, outputs, _ = self.objective.total(batch, rng)
     return total, outputs
+
+
+def _check_loss(loss) -> None:
+  """Refuses a loss whose attributes would have it left out, or misread.
+
+  Raises:
+    UserError: naming the attribute.
+  """
+  name = type(loss).__name__
+  for attribute, choices in (
+      ('PHASE', ('model', 'behavior')),
+      ('across_replicas', ('never', 'statistics', 'throughout'))):
+    value = getattr(loss, attribute, None)
+    if value not in choices:
+      raise errors.UserError(
+          f'{name}.{attribute} is {value!r}; choose one of '
+          f'{", ".join(map(repr, choices))} (dv3.interfaces.Loss)')
+  if isinstance(loss.NAMES, str):
+    raise errors.UserError(
+        f'{name}.NAMES is the string {loss.NAMES!r}; write the tuple '
+        f'({loss.NAMES!r},)')

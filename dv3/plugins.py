@@ -49,7 +49,8 @@ def load(plugins: Iterable[str]) -> None:
       name = _import_file(plugin) if is_file else _import_module(plugin)
     except errors.UserError as error:
       raise errors.UserError(f'plugin {plugin}: {error}') from error
-    except Exception as error:
+    # A script without `if __name__ == '__main__'` may end in sys.exit.
+    except (Exception, SystemExit) as error:
       raise errors.UserError(
           f'plugin {plugin} cannot be imported: {type(error).__name__}: '
           f'{error}; mend it, or see the traceback with --debug') from error
@@ -122,7 +123,7 @@ def load_entry_point(key: str):
   point = points[0]
   try:
     return point.load()
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     warnings.warn(
         f'the plugin {package(point)} ({point.value}) is broken:\n'
         f'{traceback.format_exc()}', RuntimeWarning, stacklevel=2)

@@ -76,10 +76,12 @@ def main(argv: Sequence[str]) -> None:
       'update': _update, 'act': _act, 'replay': _replay, 'loop': _loop,
       'environments': _environments, 'checkpoint': _checkpoint}
   if rest or command not in commands:
-    near = nearest.hint(command, commands, 'commands') if command else (
-        f'say dv3-bench {"|".join(commands)}')
+    if not command:
+      raise errors.UserError(
+          f'say what to measure: dv3-bench {"|".join(commands)}')
     raise errors.UserError(
-        f'there is no measurement {" ".join(argv[1:])!r}; {near}')
+        f'there is no measurement {" ".join(argv[1:])!r}; '
+        f'{nearest.hint(command, commands, "commands")}')
   _check_flags(command)
   compile_cache.enable(default=False)  # It measures compilation too.
   if _SWEEP.value:

@@ -145,8 +145,10 @@ def _watch(workers, asked) -> int:
       code = codes[failed[0]]
       print(
           f'dv3-cluster: worker {failed[0]} ended with code {code}; all were '
-          'stopped, and the same command goes on from the last checkpoint',
-          file=sys.stderr)
+          'stopped; ' + (
+              'its message says why' if code == app.ERROR_CODE else
+              'the same command goes on from the last checkpoint, if there is '
+              'one'), file=sys.stderr)
       return code if code == app.ERROR_CODE else 1
     for index in failed:
       restarts += 1

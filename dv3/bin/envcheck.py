@@ -102,7 +102,9 @@ def main(argv):
   if _JSON.value:
     print(json.dumps(found))
     return
-  print(f'{found["environment"]} {found["arguments"]}')
+  print(' '.join([
+      found['environment'],
+      *(f'{k}={v}' for k, v in found['arguments'].items())]))
   for kind in ('observations', 'actions'):
     for name, spec in found[kind].items():
       classes = f', classes {spec["classes"]}' if spec['classes'] else ''

@@ -5,6 +5,7 @@ folder of one checkpoint, runs/<name>/checkpoints/step-<env steps>.
 """
 
 import json
+import os
 
 from absl import flags
 
@@ -56,6 +57,8 @@ def main(argv):
       f'return {result["mean_return"]:.2f} +- {result["std_return"]:.2f}, '
       f'length {result["mean_length"]:.1f} over {result["episodes"]} episodes '
       f'at {result["env_steps"]:,} env steps')
+  if _VIDEO.value:
+    print(f'wrote {os.path.abspath(_VIDEO.value)}')
 
 
 def run():

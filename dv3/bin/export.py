@@ -69,12 +69,13 @@ def _restore(update) -> None:
 
   from dv3.training import checkpoints
   from dv3.training import run as run_lib
-  folder = checkpoints.alone(FLAGS.logdir) or checkpoints.Checkpoints(
-      pathlib.Path(FLAGS.logdir) / 'checkpoints').latest()
+  kept = checkpoints.Checkpoints(pathlib.Path(FLAGS.logdir) / 'checkpoints')
+  folder = checkpoints.alone(FLAGS.logdir) or kept.latest()
   if folder is None:
-    raise errors.UserError(
-        f'{FLAGS.logdir} has no whole checkpoint yet; train first, or check '
-        '--logdir')
+    raise checkpoints.all_damaged(
+        kept.directory) if kept.all() else errors.UserError(
+            f'{FLAGS.logdir} has no checkpoint yet; train first, or check '
+            '--logdir')
   checkpoints.read_variables(folder, **run_lib.trackables(update))
 
 

@@ -72,6 +72,10 @@ def main(argv):
 def _references(tasks):
   """Returns {our task: published curves} of the tasks that --reference has."""
   if not _REFERENCE.value:
+    if _REFERENCE_TASK.value or FLAGS['action_repeat'].present:
+      raise errors.UserError(
+          '--reference_task and --action_repeat say how to read published '
+          'curves; name their file with --reference')
     return {}
   from dv3 import nearest
   from dv3.report import curves

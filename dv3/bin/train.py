@@ -30,6 +30,7 @@ def _configure(logdir):
     params.append(f'train.seed = {FLAGS.seed}')
   exists = logdir and os.path.exists(os.path.join(logdir, config.FILE_NAME))
   if not exists:
+    _require_no_checkpoint(logdir, config.FILE_NAME)
     if FLAGS.logdir and not FLAGS.gin_file and not params:
       raise errors.UserError(
           f'{FLAGS.logdir} holds no run and no configuration was given; check '
@@ -46,6 +47,16 @@ def _configure(logdir):
   for difference in config.compare(old, new):
     print(f'{difference.name}: {difference.old} becomes {difference.new}')
   return new
+
+
+def _require_no_checkpoint(logdir, name):
+  """Raises UserError for a run whose configuration is gone."""
+  kept = sorted(pathlib.Path(logdir or '').glob(f'checkpoints/step-*/{name}'))
+  if logdir and kept:
+    raise errors.UserError(
+        f'{logdir} has checkpoints, but no {name}, without which nobody knows '
+        f'whether the run would go on as it began; copy it back: cp {kept[-1]} '
+        f'{logdir}')
 
 
 def _train(train, logdir, configuration):

@@ -86,8 +86,18 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       raise errors.UserError(
           f'{self.COMPONENT} is not built; call its build() first')
 
-  def check_sizes(self, tokens, prev_action) -> None:
-    """Raises a UserError for inputs of other sizes than it was made for."""
+  def check_inputs(self, tokens, prev_action, is_first, state) -> None:
+    """Refuses inputs of other sizes than it was made for, or than each other's.
+
+    Args:
+      tokens: [B, T, E], or [B, E] of one step.
+      prev_action: [B, T, A] or [B, A].
+      is_first: [B, T] or [B].
+      state: leaves [B, ...].
+
+    Raises:
+      UserError: for what would be broadcast, or end in an error of TensorFlow.
+    """
     for name, value, size in (
         ('token', tokens, self.token_size),
         ('action', prev_action, self.action_size)):
@@ -95,6 +105,43 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
         raise errors.UserError(
             f'{self.COMPONENT} got {name}s of {value.shape[-1]} numbers, but '
             f'was made with {name}_size {size}; make both the same')
+    lead = tf.TensorShape(tokens.shape[:-1])
+    if lead.rank == 2 and lead[1] is None:
+      raise errors.UserError(
+          f'{self.COMPONENT} got tokens {tokens.shape}; the number of steps, '
+          'their second axis, must be known when a graph is traced')
+    for name, shape in (
+        ('prev_action', prev_action.shape[:-1]), ('is_first', is_first.shape)):
+      if not lead.is_compatible_with(shape):
+        raise errors.UserError(
+            f'{self.COMPONENT} got {name} for {tuple(shape)} steps and tokens '
+            f'for {tuple(lead)}; make both the same')
+    if not isinstance(state, tuple) or len(state) != len(State._fields):
+      raise errors.UserError(
+          f'{self.COMPONENT} got a state of type {type(state).__name__}; give '
+          'what initial(), observe() or state_from_replay() return')
+    own = State([self.deter], [self.stoch, self.classes])
+    for name, size, leaf in zip(State._fields, own, state, strict=True):
+      if not tf.TensorShape([lead[0], *size]).is_compatible_with(leaf.shape):
+        raise errors.UserError(
+            f'{self.COMPONENT} got a state whose {name} is {leaf.shape} for '
+            f'{lead[0]} sequences; it is [{lead[0]}, '
+            f'{", ".join(map(str, size))}], see initial()')
+
+  def checked_action(self, action):
+    """Returns a policy's action [B, A] as float32.
+
+    Raises:
+      UserError: for one of another size.
+    """
+    action = tf.cast(action, tf.float32)
+    if action.shape.rank != 2 or action.shape[-1] not in (
+        None, self.action_size):
+      raise errors.UserError(
+          f'{self.COMPONENT} got an action {tuple(action.shape)} of the '
+          f'policy; it is [B, {self.action_size}], one-hot where it is '
+          'discrete')
+    return action
 
   @property
   def trainable_variables(self):
@@ -160,7 +207,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     gradients from one product in place of T, and the first loop stores nothing
     for the second.
     """
-    self.check_sizes(tokens, prev_action)
+    self.check_inputs(tokens, prev_action, is_first, state)
     weights = self.weights()
     # [T, B, ...] from here on, so that steps lie one after the other.
     inputs = tf.nest.map_structure(
@@ -216,7 +263,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     """See `interfaces.Core.observe_step`."""
-    self.check_sizes(tokens, prev_action)
+    self.check_inputs(tokens, prev_action, is_first, state)
     weights = self.weights()
     inputs = self.project(tokens, prev_action, is_first)
     return self.filter_step(weights, inputs, state, rng)
@@ -227,7 +274,8 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     action_rng, latent_rng = rng.fold('action'), rng.fold('latent')
     def step(t, inputs, state):
       del inputs
-      action = policy(self.features(state), action_rng.at(t))
+      action = self.checked_action(
+          policy(self.features(state), action_rng.at(t)))
       latents, state = self.predict_step(
           weights, action, state, latent_rng.at(t))
       return (latents, action), state
@@ -266,7 +314,8 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
 
   def imagine_step(self, action, state, rng):
     """See `interfaces.Core.imagine_step`."""
-    return self.predict_step(self.weights(), action, state, rng)
+    return self.predict_step(
+        self.weights(), self.checked_action(action), state, rng)
 
   def features(self, latents) -> dict[str, tf.Tensor]:
     """Returns deter and flat stoch of Latents or of a State."""

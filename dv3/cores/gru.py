@@ -13,6 +13,7 @@ from dv3.nets import linear
 from dv3.nets import loops
 from dv3.nets import mlp
 from dv3.nets import norms
+from dv3.nets import part
 from dv3.nets import picking
 from dv3.nets import products
 from dv3.nets import recall
@@ -108,6 +109,7 @@ class GRUCore(categorical.CategoricalCore):
     self.make_cell()
     self.built = False
 
+  @part.once
   def build(self):
     """Makes every variable."""
     size = self.stoch * self.classes
@@ -149,19 +151,19 @@ class GRUCore(categorical.CategoricalCore):
 
   def project(self, tokens, prev_action, is_first):
     """See `CategoricalCore.project`."""
-    keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
+    reset = tf.cast(is_first, tf.bool)[..., None]
     kernel = self._cast(self.posterior_hidden.linear.kernel)[self.deter:]
     return (
         linear.dense_product(self._cast(tokens), kernel),
-        tf.cast(prev_action, tf.float32) * keep, keep)
+        tf.where(reset, 0.0, tf.cast(prev_action, tf.float32)), reset)
 
   def filter_step(self, weights, inputs, state, rng):
     """See `CategoricalCore.filter_step`."""
-    token, action, keep = inputs
+    token, action, reset = inputs
     start = weights.initial
-    deter = keep * state.deter + (1.0 - keep) * start.deter
-    keep = keep[..., None]
-    stoch = keep * state.stoch + (1.0 - keep) * start.stoch
+    # Not a product with 0, which would keep what is not finite.
+    deter = tf.where(reset, start.deter, state.deter)
+    stoch = tf.where(reset[..., None], start.stoch, state.stoch)
     deter = self._advance(weights, deter, stoch, action)
     x = token + recall.kept(
         products.matmul(self._cast(deter), weights.posterior_deter))

@@ -11,6 +11,7 @@ from dv3.cores import categorical
 from dv3.nets import linear
 from dv3.nets import loops
 from dv3.nets import mlp
+from dv3.nets import part
 from dv3.nets import picking
 from dv3.nets import products
 from dv3.nets import recall
@@ -109,6 +110,7 @@ class RSSM(categorical.CategoricalCore):
     self.posterior_logits = linear.Logits((stoch, classes), dtype=dtype)
     self.built = False
 
+  @part.once
   def build(self):
     """Makes every variable."""
     flat = self.stoch * self.classes
@@ -162,14 +164,15 @@ class RSSM(categorical.CategoricalCore):
 
   def project(self, tokens, prev_action, is_first):
     """See `CategoricalCore.project`."""
-    keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
-    action = self._action_part(tf.cast(prev_action, tf.float32) * keep)
+    reset = tf.cast(is_first, tf.bool)[..., None]
+    action = self._action_part(
+        tf.where(reset, 0.0, tf.cast(prev_action, tf.float32)))
     first = self.posterior_first.linear
     kernel = tf.cast(first.kernel, self._dtype)
     kernel = kernel if self.absolute else kernel[self.deter:]
     token = linear.dense_product(tf.cast(tokens, self._dtype), kernel)
     token = token + tf.cast(first.bias, self._dtype)
-    return token, action, keep
+    return token, action, reset
 
   def _action_part(self, action):
     """Returns what an action [..., A] adds before the hidden norm, [..., D]."""
@@ -184,9 +187,11 @@ class RSSM(categorical.CategoricalCore):
 
   def filter_step(self, weights, inputs, state, rng):
     """See `CategoricalCore.filter_step`."""
-    token, action, keep = inputs
+    token, action, reset = inputs
+    # Not a product with 0, which would keep what is not finite.
     deter = self._advance(
-        weights, state.deter * keep, state.stoch * keep[..., None], action)
+        weights, tf.where(reset, 0.0, state.deter),
+        tf.where(reset[..., None], 0.0, state.stoch), action)
     x = token
     if weights.posterior_deter is not None:
       x += recall.kept(products.matmul(
@@ -202,10 +207,11 @@ class RSSM(categorical.CategoricalCore):
     several times as long as one step.
     """
     self.check_built()
-    self.check_sizes(tokens, prev_action)
-    keep = 1.0 - tf.cast(is_first, tf.float32)[..., None]
-    deter, stoch = state.deter * keep, state.stoch * keep[..., None]
-    action = tf.cast(prev_action, tf.float32) * keep
+    self.check_inputs(tokens, prev_action, is_first, state)
+    reset = tf.cast(is_first, tf.bool)[..., None]
+    deter = tf.where(reset, 0.0, state.deter)
+    stoch = tf.where(reset[..., None], 0.0, state.stoch)
+    action = tf.where(reset, 0.0, tf.cast(prev_action, tf.float32))
     action /= tf.stop_gradient(tf.maximum(1.0, tf.abs(action)))
     compute = tf.cast(deter, self._dtype)
     shared = tf.concat([

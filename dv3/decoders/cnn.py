@@ -100,6 +100,7 @@ class CNNDecoder(part.Part, interfaces.Decoder):
     self.output_conv = conv(
         sum(images.channels(spec) for _, spec in self.obs_spec), 'output')
 
+  @part.once
   def build(self, input_shape=None):
     sizes = dict(self.feature_sizes)
     if self.has_parts:

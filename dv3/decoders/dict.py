@@ -54,6 +54,7 @@ class DictDecoder(part.Part, interfaces.Decoder):
     decoders = (self.vector, self.image, *self.further_images)
     return [x for x in decoders if x is not None]
 
+  @part.once
   def build(self, input_shape=None):
     for decoder in self._decoders():
       decoder.build()

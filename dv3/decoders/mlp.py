@@ -72,6 +72,7 @@ class MLPDecoder(part.Part, interfaces.Decoder):
             spec.encoded_size, fan=fan, dtype=dtype, name=f'output{i}')
         for i, (_, spec) in enumerate(self.obs_spec)]
 
+  @part.once
   def build(self, input_shape=None):
     self.mlp.build([None, self.input_size])
     for output in self.outputs:

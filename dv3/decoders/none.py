@@ -31,6 +31,7 @@ class NoDecoder(part.Part, interfaces.Decoder):
     super().__init__(dtype=dtype)
     self.keys = ()
 
+  @part.once
   def build(self, input_shape=None):
     super().build(input_shape)
 

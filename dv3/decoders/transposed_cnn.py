@@ -85,6 +85,7 @@ class TransposedCNNDecoder(part.Part, interfaces.Decoder):
         sum(images.channels(spec) for _, spec in self.obs_spec), True,
         'output')
 
+  @part.once
   def build(self, input_shape=None):
     self.start.build([None, self.input_size])
     depth = self.smallest[-1]

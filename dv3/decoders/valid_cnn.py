@@ -79,6 +79,7 @@ class ValidCNNDecoder(part.Part, interfaces.Decoder):
         sum(images.channels(spec) for _, spec in self.obs_spec), kernels[-1],
         True, 'output')
 
+  @part.once
   def build(self, input_shape=None):
     self.start.build([None, self.input_size])
     depth = self.start.units

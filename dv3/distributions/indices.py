@@ -1,5 +1,6 @@
 """Categoricals over class indices, for reconstructed discrete entries."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -11,6 +12,8 @@ class Indices(base.Distribution):
   """Independent categoricals whose events are class indices.
 
     log_prob(index) = sum over elements of log_softmax(logits)[index]
+
+  It is NaN for an index that there is not.
 
   Args:
     logits: [*batch, sum(classes)]; computed in float32.
@@ -30,9 +33,13 @@ class Indices(base.Distribution):
     lead = linear.dynamic_shape(value)[
         :value.shape.rank - len(self._shape)]
     value = tf.reshape(tf.cast(value, tf.int32), [*lead, len(self.log_probs)])
-    return tf.add_n([
+    known = tf.ones([], tf.bool)
+    for i, x in enumerate(self.log_probs):
+      known &= (value[..., i] >= 0) & (value[..., i] < x.shape[-1])
+    found = tf.add_n([
         tf.reduce_sum(x * tf.one_hot(value[..., i], x.shape[-1]), -1)
         for i, x in enumerate(self.log_probs)])
+    return tf.where(known, found, np.nan)
 
   def _mode(self):
     index = tf.stack([tf.argmax(x, -1) for x in self.log_probs], -1)

@@ -39,7 +39,7 @@ class Rng:
     if isinstance(use, str):
       use = zlib.crc32(use.encode())
     if isinstance(use, int):
-      use = tf.constant(use, tf.uint64)
+      use = tf.constant(use % 2 ** 64, tf.uint64)
     salt = _mix(tf.cast(use, tf.uint64) + tf.constant(_GOLDEN, tf.uint64))
     seed = _mix(tf.bitwise.bitwise_xor(self._seed, salt))
     return Rng(seed, self._offset, self._step)
@@ -59,8 +59,10 @@ class Rng:
   def uniform(self, shape):
     """Draws float32 in (0, 1) of a static shape [examples, ...].
 
-    The leading axis may be a tensor.
+    The leading axis may be a tensor. Shape [] is that of one example.
     """
+    if len(shape) == 0:
+      return self.uniform([1])[0]
     size = math.prod(shape[1:])
     blocks = -(-size // 4)  # A Philox block has four numbers.
     counter = tf.stack([self._offset * blocks, self._step])

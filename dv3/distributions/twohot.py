@@ -72,7 +72,10 @@ class TwoHot(base.Distribution):
     half = len(self.bins) // 2
     # Pairs first: a plain sum over 255 equal probabilities gives 1, not 0.
     pairs = values[..., -half:] - values[..., :half][..., ::-1]
-    return tf.linalg.matvec(pairs, tf.constant(self.bins[-half:])) / self._total
+    bins = tf.constant(self.bins[-half:])
+    if pairs.shape.rank == 1:  # There is no product of two vectors.
+      return tf.linalg.matvec(pairs[None], bins)[0] / self._total
+    return tf.linalg.matvec(pairs, bins) / self._total
 
   def _mode(self):
     return self._mean()

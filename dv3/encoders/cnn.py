@@ -74,6 +74,7 @@ class CNNEncoder(part.Part, interfaces.Encoder):
         for i in range(len(self.depths))]
     self.act = mlp.activation(act)
 
+  @part.once
   def build(self, input_shape=None):
     depth = sum(images.channels(spec) for _, spec in self.obs_spec)
     for conv, norm in zip(self.convs, self.norms, strict=True):

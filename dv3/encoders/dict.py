@@ -60,6 +60,7 @@ class DictEncoder(part.Part, interfaces.Encoder):
     order = [*image, self.vector] if self.image_first else [self.vector, *image]
     return [x for x in order if x is not None]
 
+  @part.once
   def build(self, input_shape=None):
     for encoder in self._encoders():
       encoder.build()

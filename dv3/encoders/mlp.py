@@ -54,6 +54,7 @@ class MLPEncoder(part.Part, interfaces.Encoder):
     """The length of the concatenated entries."""
     return sum(spec.encoded_size for _, spec in self.obs_spec)
 
+  @part.once
   def build(self, input_shape=None):
     self.mlp.build([None, self.input_size])
     super().build(input_shape)

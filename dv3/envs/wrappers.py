@@ -175,15 +175,15 @@ class Checked(gymnasium.Wrapper):
       value = np.asarray(value)
       if value.shape != shape:
         raise ValueError(
-            f'the observation {name} has shape {value.shape}, not {shape}')
+            f'the observation {name!r} has shape {value.shape}, not {shape}')
       if value.dtype.kind not in 'biuf':
         raise ValueError(
-            f'the observation {name} is {value.dtype}, not a number')
+            f'the observation {name!r} is {value.dtype}, not a number')
       if dtype.kind != 'f':
         _check_whole(name, value, dtype)
       elif not _finite(value):
         raise ValueError(
-            f'the observation {name} has {_not_finite(value)}')
+            f'the observation {name!r} has {_not_finite(value)}')
 
 
 def _parts(result, method, names):
@@ -218,7 +218,7 @@ def _check_whole(name, value, dtype):
   """Raises ValueError where a cast to an integer dtype would change numbers."""
   if value.dtype.kind == 'f':
     raise ValueError(
-        f'the observation {name} is {value.dtype}, but its space is {dtype}, '
+        f'the observation {name!r} is {value.dtype}, but its space is {dtype}, '
         'which would cut off fractions; convert it in the environment (a '
         'picture in [0, 1] times 255), or give its space a float dtype')
   if np.can_cast(value.dtype, dtype):
@@ -226,7 +226,7 @@ def _check_whole(name, value, dtype):
   wrong = value[value.astype(dtype) != value]
   if wrong.size:
     raise ValueError(
-        f'the observation {name} has {wrong.flat[0]}, which its space\'s '
+        f'the observation {name!r} has {wrong.flat[0]}, which its space\'s '
         f'{dtype} cannot hold; give the space a larger dtype')
 
 

@@ -52,6 +52,7 @@ class MLPHead(part.Part, interfaces.Head):
     self._outputs.append(layer)
     return layer
 
+  @part.once
   def build(self, input_shape=None):
     self.mlp.build([None, self.input_size])
     for layer in self._outputs:

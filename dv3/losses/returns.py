@@ -27,6 +27,8 @@ def lambda_return(reward, live, mix, bootstrap):
 
   Source: Hafner et al., Nature 2025, eq. 5; danijar/dreamerv3 e3f0224.
   """
+  reward, live, mix, bootstrap = map(
+      tf.convert_to_tensor, (reward, live, mix, bootstrap))
   if reward.shape.rank != 2:
     raise ValueError(f'lambda_return takes [B, T], not {reward.shape}')
   constant = reward + live * (1.0 - mix) * bootstrap

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from dv3 import errors
 from dv3 import types
+from dv3.nets import inputs
 from dv3.nets import linear
 
 
@@ -140,10 +141,13 @@ def join(obs, obs_spec):
 
   Returns:
     ([N, Y, X, channels], leading axes).
+
+  Raises:
+    UserError: as `inputs.entry`.
   """
   parts, lead = [], []
   for key, spec in obs_spec:
-    image = obs[key]
+    image = inputs.entry(obs, key, spec)
     lead = linear.dynamic_shape(image)[:image.shape.rank - len(spec.shape)]
     parts.append(tf.reshape(image, [-1, *spec.shape[:2], channels(spec)]))
   return tf.concat(parts, -1), lead

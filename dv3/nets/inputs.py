@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from dv3 import errors
 from dv3 import types
 from dv3.nets import linear
 from dv3.nets import symlog as symlog_lib
@@ -26,6 +27,33 @@ def one_hot(value, classes):
       [tf.one_hot(value[..., i], n) for i, n in enumerate(classes)], -1)
 
 
+def entry(entries, key: str, spec: types.Spec):
+  """Returns one entry as a tensor, once its shape is checked.
+
+  Args:
+    entries: {key: [..., *shape]}.
+    key: of the entry.
+    spec: what it is described as.
+
+  Raises:
+    UserError: if it is missing, or its last axes are others than its spec's:
+      by a reshape they would become other numbers.
+  """
+  if key not in entries:
+    raise errors.UserError(
+        f'the entry {key!r} is missing; there are {sorted(entries)}')
+  value = tf.convert_to_tensor(entries[key])
+  rank = len(spec.shape)
+  if value.shape.rank is not None and (
+      value.shape.rank < rank or not value.shape[
+          value.shape.rank - rank:].is_compatible_with(spec.shape)):
+    raise errors.UserError(
+        f'{key!r} has the shape {tuple(value.shape)}, but its spec says '
+        f'{tuple(spec.shape)}, behind the axes of batch and time; make both '
+        'the same')
+  return value
+
+
 def flatten(value, spec: types.Spec):
   """Reshapes value [..., *spec.shape] to [..., spec.size]."""
   rank = len(spec.shape)
@@ -43,10 +71,13 @@ def vectors(obs, specs: types.Specs, symlog: bool):
 
   Returns:
     [..., sum of encoded sizes] float32.
+
+  Raises:
+    UserError: as `entry`.
   """
   parts = []
   for key in sorted(specs):
-    value = flatten(obs[key], specs[key])
+    value = flatten(entry(obs, key, specs[key]), specs[key])
     if specs[key].is_discrete:
       parts.append(one_hot(value, specs[key].classes))
     else:

@@ -43,6 +43,18 @@ class Part(keras.layers.Layer):
           'the scope of the strategy if there is one')
 
 
+def once(build):
+  """Decorates a part's `build`, so that a second call changes nothing.
+
+  It would make other variables, and an optimizer go on with the first ones.
+  """
+  @functools.wraps(build)
+  def run(self, *args, **kwargs):
+    if not self.built:
+      build(self, *args, **kwargs)
+  return run
+
+
 def make(factory: Callable, *, dtype: str, **given):
   """Calls the factory of an encoder, core, decoder or head.
 

@@ -20,6 +20,21 @@ projected_bytes = memory.projected_bytes
 shortage = memory.shortage
 
 
+def check_capacity(capacity: int, *, workers: int, batch_steps: int) -> None:
+  """Raises a UserError for a capacity of less than one batch.
+
+  Args:
+    capacity: sequences to hold, one for each step.
+    workers: how many add steps.
+    batch_steps: trained steps of one batch.
+  """
+  least = max(1, workers, batch_steps)
+  if capacity < least:
+    raise errors.UserError(
+        f'train.replay_capacity {capacity} is less than {least} (batch_size '
+        'x batch_length, and one step of each environment); raise it')
+
+
 class Replay:
   """Holds the newest sequences and draws batches of them.
 
@@ -80,12 +95,12 @@ class Replay:
       raise errors.UserError(
           'replay needs the entries is_first and is_last, bool, where episodes '
           'begin and end; add them to the specs and to every step')
-    least = max(1, workers, (batch_size or 0) * length)
-    if capacity < least:
-      raise errors.UserError(
-          f'train.replay_capacity {capacity} is less than {least} (batch_size '
-          'x batch_length, and one step of each environment); raise it')
+    check_capacity(
+        capacity, workers=workers, batch_steps=(batch_size or 0) * length)
     self.specs = dict(specs)
+    self._kinds = {
+        name: (tuple(spec.shape), np.dtype(spec.dtype))
+        for name, spec in specs.items()}
     self.capacity = capacity
     self.length = length
     self.context = context
@@ -140,9 +155,11 @@ class Replay:
       workers: [n] distinct worker numbers.
 
     Raises:
-      UserError: if a full chunk could not be written to disk.
+      UserError: if a full chunk could not be written to disk; for workers that
+        there are not, or twice, and for steps that are not as the specs say.
     """
     workers = np.asarray(workers)
+    self._check_steps(steps, workers.tolist())
     chunks, length = self.chunks, self.stored_length
     with self._lock:
       slots = chunks.current[workers]
@@ -167,6 +184,7 @@ class Replay:
 
     Raises:
       ValueError: if replay is empty.
+      UserError: for a sampler that draws what is not there, or too few or many.
     """
     with self._lock:
       if not len(self):
@@ -177,10 +195,44 @@ class Replay:
         if item >= self.first_item:
           items.append(item)
       rest = batch_size - len(items)
-      drawn = self.sampler.sample(rest, self.rng) if rest else ()
+      drawn = self._sampled(rest) if rest else ()
       self._drawn = np.array([*items, *drawn], np.int64)
       self._rescued = None
       return self._drawn.copy()
+
+  def _sampled(self, count: int) -> np.ndarray:
+    """Returns what the sampler draws, once it is checked."""
+    drawn = np.asarray(self.sampler.sample(count, self.rng))
+    if drawn.shape == (count,) and drawn.dtype.kind in 'iu' and (
+        self.first_item <= drawn.min() and drawn.max() < self.next_item):
+      return drawn
+    raise errors.UserError(
+        f'{type(self.sampler).__name__} drew {drawn.dtype}{list(drawn.shape)} '
+        f'{drawn.ravel()[:8].tolist()}; sample({count}, rng) returns [{count}] '
+        f'items of those that replay added to it and did not remove, now '
+        f'{self.first_item} to {self.next_item - 1} '
+        '(dv3.interfaces.Sampler)')
+
+  def _check_steps(self, steps, workers: list[int]) -> None:
+    """Raises UserError for steps that would be stored other than meant."""
+    if len(set(workers)) < len(workers) or not (
+        0 <= min(workers, default=0)
+        and max(workers, default=0) < self.workers):
+      raise errors.UserError(
+          f'replay got steps of the workers {workers}; give each of 0 to '
+          f'{self.workers - 1} at most one step a call')
+    for name, (shape, kind) in self._kinds.items():
+      if name not in steps:
+        raise errors.UserError(
+            f'replay got steps without {name!r}, which its specs have; there '
+            f'are {sorted(steps)}')
+      value = np.asarray(steps[name])
+      if value.shape != (len(workers), *shape) or not (
+          value.dtype == kind or {value.dtype.kind, kind.kind} <= {'i', 'u'}
+          or np.can_cast(value.dtype, kind, 'same_kind')):
+        raise errors.UserError(
+            f'replay got {name!r} as {value.dtype}{list(value.shape)} for '
+            f'{len(workers)} steps; its spec says {kind}{list(shape)} a step')
 
   def gather(self, items: np.ndarray, piece: int = 0) -> dict[str, np.ndarray]:
     """Reads one piece of drawn sequences.

@@ -138,7 +138,8 @@ def summarize(
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
   """Returns the summary as text, the heading first."""
-  lines = [['task', 'variant', 'seeds', 'env steps', 'score, last 10 %']]
+  lines = [['task', 'variant', 'seeds', 'last episode at env step',
+            'score, last 10 %']]
   for row in rows:
     low, high = (f'{steps:,}' for steps in row.env_steps)
     deviation = '' if row.deviation is None else f' +- {row.deviation:.1f}'

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dv3 import errors
 from dv3.report import curves as curves_lib
 
@@ -84,8 +86,11 @@ def _draw_task(axes: Any, task, curves, references):
 def _draw_curve(axes, curve, colour, style, alpha):
   """Draws one line and its band."""
   seeds = f'{curve.seeds} seed{"s" * (curve.seeds > 1)}'
+  # One point is no line.
+  marker = 'o' if np.isfinite(curve.mean).sum() == 1 else None
   axes.plot(
       curve.steps, curve.mean, style, color=colour, linewidth=1.8,
+      marker=marker,
       label=f'{curve.label}, {seeds}' if curve.label else seeds)
   if curve.seeds > 1:
     axes.fill_between(

@@ -77,7 +77,7 @@ def features(lead=(BATCH, LENGTH), seed: int = 0):
       for name, size in FEATURES.items()}
 
 
-def agent(losses=()):
+def agent(losses=None):
   """Returns a small built agent of the library's own parts.
 
   Args:

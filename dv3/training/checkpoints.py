@@ -217,7 +217,7 @@ class Checkpoints:
         if not folders[number].exists():
           continue  # The run that writes them has gone on.
         logging.warning(
-            'checkpoint %s is damaged (%s); an older one is used',
+            'checkpoint %s is damaged (%s) and passed over',
             folders[number], damage)
     chosen = int(self._workers.chiefs(chosen))
     return folders[chosen] if chosen >= 0 else None
@@ -235,10 +235,34 @@ def _cleaning(temporary: pathlib.Path, directory: pathlib.Path):
     shutil.rmtree(temporary, ignore_errors=True)
     reason = getattr(error, 'message', None) or getattr(
         error, 'strerror', None) or error
+    again = 'it resumes at the last checkpoint' if any(
+        map(_NAME.fullmatch, _names(directory))) else (
+            'it begins anew, as there is no checkpoint yet')
     raise errors.UserError(
-        f'cannot write a checkpoint to {directory}: {reason}; '
+        f'cannot write a checkpoint to {directory}: {_plain(reason)}; '
         'free space or change its permissions, then start the same command '
-        'again: it resumes at the last checkpoint') from error
+        f'again: {again}') from error
+
+
+def _names(directory: pathlib.Path) -> list[str]:
+  """Returns the names in a directory, [] if it cannot be read."""
+  try:
+    return os.listdir(directory)
+  except OSError:
+    return []
+
+
+def _plain(reason) -> str:
+  """Returns an error's first line without the names of TensorFlow's ops."""
+  line = next(iter(str(reason).splitlines()), '')
+  return re.sub(r'\{\{.*?\}\}\s*|\s*\[Op:\w+\].*', '', line)
+
+
+def all_damaged(directory: pathlib.Path) -> errors.UserError:
+  """Returns the error of a run none of whose checkpoints is whole."""
+  return errors.UserError(
+      f'every checkpoint in {directory} is damaged; mend the disk, or choose '
+      'another --logdir')
 
 
 def _order(folder: pathlib.Path) -> tuple[int, int]:

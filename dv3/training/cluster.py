@@ -105,7 +105,8 @@ class Cluster:
     """
     if count % self.count:
       raise errors.UserError(
-          f'{name} {count} does not divide among {self.count} workers')
+          f'{name} {count} does not divide among {self.count} workers; choose '
+          'a multiple of their number, or another --workers')
     return count // self.count
 
   def _trace(self, numbers):

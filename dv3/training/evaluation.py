@@ -100,7 +100,7 @@ def _read_newest(checkpoints, logdir, agent) -> int:
       if checkpoints.all() == present:
         raise
     if checkpoints.all() == present:
-      _require(folder, logdir)
+      raise checkpoints_lib.all_damaged(checkpoints.directory)
 
 
 def _read(folder, agent) -> int:
@@ -113,4 +113,4 @@ def _require(found, logdir) -> None:
   """Raises UserError if no checkpoint was found."""
   if not found:
     raise errors.UserError(
-        f'{logdir} has no whole checkpoint yet; train first, or check --logdir')
+        f'{logdir} has no checkpoint yet; train first, or check --logdir')

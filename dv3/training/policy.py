@@ -59,7 +59,7 @@ class Policy:
     self._random = random_policy.RandomPolicy(agent.codec.specs, seed)
     self._exploration = exploration
     self._env_steps = env_steps
-    self._steps: dict[int, tuple] = {}
+    self._steps: dict[tuple, tuple] = {}
     self._last: tuple = (None, [])
 
   def initial(self, num_envs: int):
@@ -78,9 +78,11 @@ class Policy:
         tf.constant(call_index, tf.int64), *tensors]
     # A concrete function of flat tensors: to match a nest of arrays with the
     # signature takes tf.function as long as the step itself.
-    if len(is_first) not in self._steps:
-      self._steps[len(is_first)] = self._concrete(values, state)
-    step, structure = self._steps[len(is_first)]
+    key = len(is_first), *[
+        x.dtype for x in values[:len(self._agent.obs_spec)]]
+    if key not in self._steps:
+      self._steps[key] = self._concrete(values, state)
+    step, structure = self._steps[key]
     results = step(*values)
     arrays = [x.numpy() for x in results]
     for array in arrays:
@@ -120,7 +122,10 @@ class Policy:
 
   @property
   def trace_count(self) -> int:
-    """How often the step was traced: once for each number of environments."""
+    """How often the step was traced.
+
+    Once for each number of environments and dtypes of observations.
+    """
     return len(self._steps)
 
   def _encoding(self, num_envs):

@@ -232,6 +232,32 @@ def restore(
   tally.env_steps = state['env_steps']
 
 
+def set_earlier_aside(path: pathlib.Path) -> None:
+  """Keeps what was logged by a run without a checkpoint, which begins anew.
+
+  Its scores, metrics, events and videos move to `earlier-<n>`, the scores as
+  `earlier-scores.jsonl`, which no report takes for a run's.
+
+  Args:
+    path: the run directory.
+  """
+  logs = [path / 'scores.jsonl', path / 'metrics.jsonl']
+  if not any(x.is_file() and x.stat().st_size for x in logs):
+    return
+  number = 1
+  while (path / f'earlier-{number}').exists():
+    number += 1
+  folder = path / f'earlier-{number}'
+  folder.mkdir()
+  for log in (*logs, path / 'videos', *path.glob('events.out.tfevents.*')):
+    if log.exists():
+      name = log.name.replace('scores.', 'earlier-scores.')
+      os.replace(log, folder / name)
+  logging.warning(
+      '%s has no checkpoint, so the run begins anew; what it logged before is '
+      'in %s', path, folder)
+
+
 def trackables(update) -> dict[str, Any]:
   """Returns the named objects whose variables a checkpoint holds."""
   return {

@@ -85,10 +85,7 @@ class Update(tf.Module):
     for group, variables in zip(
         self.groups, self._groups_variables, strict=True):
       group.optimizer.build(variables)
-    if jit_compile not in (True, False, 'mixed'):
-      raise errors.UserError(
-          f"train.jit_compile is {jit_compile!r}; it is True, False, 'mixed' "
-          '(XLA for all but convolutions) or None (what suits the device)')
+    check_compiler(jit_compile)
     several = strategy.num_replicas_in_sync > 1
     self.compiled = jit_compile
     # A TPU's strategy compiles the whole step itself.
@@ -309,6 +306,14 @@ def make_update(
     return Update(
         agent, strategy, optimizers, seed=seed, rate=rate,
         jit_compile=choose_compiler(jit_compile, agent, strategy))
+
+
+def check_compiler(jit_compile) -> None:
+  """Raises a UserError for a compile mode that there is not."""
+  if jit_compile not in (True, False, 'mixed', None):
+    raise errors.UserError(
+        f"train.jit_compile is {jit_compile!r}; it is True, False, 'mixed' "
+        '(XLA for all but convolutions) or None (what suits the device)')
 
 
 def choose_compiler(jit_compile, agent, strategy) -> bool | str:

@@ -172,15 +172,21 @@ def train(
         replayed_steps_per_env_step, batch_size * batch_length)
     exploration_ = exploration and exploration(
         action_spec=collector_.action_spec, seed=workers.seed(seed))
-    if dry_run:
-      return summary
-    distribution_lib.warn_of_unseen_gpu(strategy)
     if env_steps < batch_size * batch_length:
       raise errors.UserError(
           f'train.env_steps {env_steps} is less than one batch of '
           f'{batch_size} x {batch_length} steps, so that nothing would be '
           'trained; raise STEPS, or lower train.batch_size or '
           'train.batch_length')
+    replay_lib.check_capacity(
+        capacity, workers=collector_.num_envs,
+        batch_steps=sequences * batch_length)
+    rate = _rate(scale, env_steps * summary['updates_per_env_step'])
+    if dry_run:  # Refused as a start would be.
+      step.check_compiler(jit_compile)
+      step.make_groups(agent_, optimizers, rate)
+      return summary
+    distribution_lib.warn_of_unseen_gpu(strategy)
     if shortage := replay_lib.shortage(summary['replay_bytes']):
       raise errors.UserError(shortage)
     sampler = sampler or registry.get('sampler', 'uniform')
@@ -196,10 +202,12 @@ def train(
         staged_batches=steps_per_loop + 1, expected_steps=expected)
     update = step.make_update(
         agent_, strategy, optimizers, seed=seed, jit_compile=jit_compile,
-        rate=_rate(scale, env_steps * summary['updates_per_env_step']))
+        rate=rate)
     checkpoints = checkpoints_lib.Checkpoints(
         path / 'checkpoints', keep=keep_checkpoints, workers=workers)
     stack.callback(checkpoints.close)  # Before the lock is given up.
+    if workers.is_chief and not checkpoints.all():
+      run.set_earlier_aside(path)
     return _loop(
         workers=workers, tally=cluster.Tally(workers, collector_.num_envs),
         update=update, collector=collector_, replay=replay,
@@ -260,9 +268,7 @@ def _loop(
     if workers.is_chief:
       checkpoints.set_aside(folder)
   elif checkpoints.all():
-    raise errors.UserError(
-        f'every checkpoint in {checkpoints.directory} is damaged; mend the '
-        'disk, or choose another --logdir')
+    raise checkpoints_lib.all_damaged(checkpoints.directory)
   for logger in loggers:
     logger.truncate(tally.env_steps)
   on_start()
