@@ -70,6 +70,10 @@ class Decoder(Component):
     dists = decoder(features)      # {name: [B, T, F]} -> {key: Distribution}
     loss = -dists['image'].log_prob(obs['image'])          # [B, T] float32
 
+  Observations reach `log_prob` as the environment made them: images are uint8
+  in [0, 255], classes are integer indices. What a distribution needs it casts
+  itself.
+
   Attributes:
     keys: the observation keys that it predicts.
   """
@@ -99,7 +103,9 @@ class Core(Component):
 
   `tokens` is [B, T, E], `prev_action` [B, T, A] (discrete entries one-hot),
   `is_first` [B, T] bool: where true, state and previous action are set to the
-  initial ones before the step. `policy(features, rng) -> action [B, A]`.
+  initial ones before the step, whatever they were (`tf.where`, not a product
+  with 0, which keeps NaN). T is known when a graph is traced.
+  `policy(features, rng) -> action [B, A]`.
 
   Attributes:
     feature_spec: {name: size} in the order in which heads concatenate; the

@@ -90,7 +90,7 @@ def agent(losses=None):
       encoder=part('encoder', 'dict'), core=part('core', 'rssm'),
       decoder=part('decoder', 'dict'), reward=part('head', 'twohot'),
       continuation=part('head', 'binary'), actor=part('head', 'actor'),
-      critic=part('head', 'twohot'), losses=tuple(losses),
+      critic=part('head', 'twohot'), losses=losses,
       imagination_horizon=2)
   built.build()
   return built

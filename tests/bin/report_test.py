@@ -126,3 +126,24 @@ def test_missing_matplotlib_names_the_extra(monkeypatch):
   curve = curves.curve('', [(np.array([1.0]), np.array([2.0]))])
   with pytest.raises(errors.UserError, match=r'dv3\[report\]'):
     drawing.draw({'task': [curve]}, {})
+
+
+def test_flags_for_published_curves_need_their_file(folder):
+  for flag in ('--reference_task=a=b', '--action_repeat=4'):
+    done = _report(f'--logdir={folder}', flag)
+    assert done.returncode == 2 and '--reference' in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_one_episode_is_a_dot():
+  from matplotlib import figure
+  axes = figure.Figure().subplots()
+  for count in (1, 2):
+    steps = np.arange(1, count + 1) * 100
+    curve = curves.curve('', [(steps, np.ones(count))])
+    drawing._draw_curve(axes, curve, 'black', '-', 0.1)
+    assert np.isfinite(curve.mean).any()
+  lone, several = axes.get_lines()
+  shown = lambda line: line.get_marker() not in ('None', None)
+  assert shown(lone) == (np.isfinite(lone.get_ydata()).sum() == 1)
+  assert shown(lone) and not shown(several)

@@ -136,3 +136,36 @@ def test_a_dry_run_checks_the_exploration():
       train(*CARTPOLE, '--dry_run', '--gin_file=variant/exploration_noise.gin',
             '--gin_param=exploration.noise.amount = 2.0'),
       'exploration.noise.amount is 2.0; it is in [0, 1]')
+
+
+@pytest.mark.parametrize('number, words', [
+    ('train.env_steps = 5', ['less than one batch']),
+    ('train.replay_capacity = 10', ['train.replay_capacity 10', '1024']),
+    ('optimizer.laprop.learning_rate = -1', ['learning_rate']),
+    ("train.jit_compile = 'yes'", ["train.jit_compile is 'yes'"]),
+    ("train.optimizers = (('agent', ('core',), @optimizer.laprop),)",
+     ['in no optimizer group'])])
+def test_a_dry_run_refuses_what_a_start_would(number, words):
+  check(
+      train(*CARTPOLE, '--gin_param=DETER = 16', '--dry_run',
+            f'--gin_param={number}'), *words)
+
+
+@pytest.mark.parametrize('code', ['0', '3', "'bye'"])
+def test_a_plugin_that_exits_is_told(tmp_path, code):
+  path = tmp_path / 'exits.py'
+  path.write_text(f'import sys\nsys.exit({code})\n')
+  check(
+      train(*CARTPOLE, f'--plugin={path}', f'--logdir={tmp_path / "run"}'),
+      f'plugin {path} cannot be imported: SystemExit', code.strip("'"))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_without_its_configuration_is_left_alone(tmp_path):
+  folder = tmp_path / 'run' / 'checkpoints' / 'step-000000000010'
+  folder.mkdir(parents=True)
+  (folder / 'config.gin').write_text('')
+  for flags in (CARTPOLE, []):
+    check(
+        train(*flags, f'--logdir={tmp_path / "run"}'),
+        'has checkpoints, but no config.gin', f'cp {folder}/config.gin')

@@ -95,3 +95,25 @@ def test_all_chunks_lost(zygote, reference, tmp_path):
     path.write_bytes(b'')
   output = lives.live(zygote, logdir, '--gin_param=STEPS = 160')
   assert output.count('is damaged') >= 6
+
+
+def test_a_run_whose_checkpoints_are_gone_keeps_what_it_logged(
+    zygote, reference, tmp_path):
+  logdir = tmp_path / 'run'
+  shutil.copytree(reference, logdir)
+  shutil.rmtree(logdir / 'checkpoints')
+  logged = {
+      name: (logdir / name).read_bytes()
+      for name in ('scores.jsonl', 'metrics.jsonl')}
+  assert all(logged.values())
+  output = lives.live(zygote, logdir)
+  assert 'has no checkpoint, so the run begins anew' in output
+  earlier = logdir / 'earlier-1'
+  assert (earlier / 'earlier-scores.jsonl').read_bytes() == logged[
+      'scores.jsonl']
+  assert (earlier / 'metrics.jsonl').read_bytes() == logged['metrics.jsonl']
+  # A report takes the new run for one, and TensorBoard each for its own.
+  assert [x.parent for x in logdir.rglob('scores.jsonl')] == [logdir]
+  assert len(list(logdir.glob('events.*'))) == len(
+      list(earlier.glob('events.*')))
+  assert lives.scores(logdir) == lives.scores(reference)

@@ -230,3 +230,47 @@ def test_too_small_for_one_batch():
     make(capacity=63, length=4, batch_size=16)
   with pytest.raises(errors.UserError, match='one step of each environment'):
     make(capacity=2, workers=3)
+
+
+def step_of(replay, workers, **changes):
+  """Returns one step of each worker, with some entries changed."""
+  steps = {
+      name: np.zeros((len(workers), *spec.shape), spec.dtype)
+      for name, spec in replay.specs.items()}
+  return {k: v for k, v in {**steps, **changes}.items() if v is not None}
+
+
+@pytest.mark.parametrize('workers', [[0, 0], [-1], [2]])
+def test_workers_that_there_are_not_are_refused(workers):
+  replay = make(40, workers=2)
+  with pytest.raises(errors.UserError, match='workers'):
+    replay.add(step_of(replay, workers), np.array(workers))
+  replay.add(step_of(replay, [1, 0]), np.array([1, 0]))
+
+
+@pytest.mark.parametrize('value, words', [
+    (None, "without 'reward'"),
+    (np.zeros((2, 1), np.float32), 'its spec says float32'),
+    (np.zeros(1, np.float32), 'for 2 steps'),
+    (np.array(['a', 'b']), 'its spec says float32')])
+def test_steps_that_are_not_as_specified_are_refused(value, words):
+  replay = make(40, workers=2)
+  with pytest.raises(errors.UserError, match=words):
+    replay.add(step_of(replay, [0, 1], reward=value), np.array([0, 1]))
+
+
+@pytest.mark.parametrize('draw', [
+    lambda items, count: np.full(count, 10 ** 6),
+    lambda items, count: np.full(count, -1),
+    lambda items, count: items[:1].repeat(count + 1),
+    lambda items, count: items[:1].repeat(count) + 0.5,
+    lambda items, count: None])
+def test_a_sampler_that_draws_what_is_not_there_is_named(draw):
+  class Wrong(Recorder):
+    def sample(self, count, rng):
+      return draw(np.array(self.items), count)
+  replay = make(40, sampler=Wrong(), online=False)
+  for _ in range(30):
+    replay.add(step_of(replay, [0]), np.array([0]))
+  with pytest.raises(errors.UserError, match='Wrong drew'):
+    replay.draw(4)

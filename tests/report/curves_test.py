@@ -59,7 +59,7 @@ def test_summary_over_seeds():
       curves.Row('t', '', 2, (1000, 2000), 7.0, pytest.approx(18 ** 0.5)),
       curves.Row('u', '', 1, (50, 50), 7.0, None)]
   assert curves.table(rows) == [
-      ['task', 'seeds', 'env steps', 'score, last 10 %'],
+      ['task', 'seeds', 'last episode at env step', 'score, last 10 %'],
       ['t', '2', '1,000 to 2,000', '7.0 +- 4.2'], ['u', '1', '50', '7.0']]
 
 

@@ -202,10 +202,19 @@ def test_a_component_that_keeps_the_contract_passes(run, component):
   assert 'passed' in run
 
 
-def test_unknown_component_is_one_clear_error():
-  result = subprocess.run(
-      [sys.executable, '-m', 'pytest', '-q', '--dv3-component=core:rsm'],
-      env={**os.environ, 'COLUMNS': '300'}, capture_output=True, text=True,
-      check=False, timeout=120)
-  assert result.returncode != 0
-  assert 'did you mean rssm?' in result.stdout + result.stderr
+@pytest.mark.parametrize('flags, words', [
+    (['--dv3-component=core.rssm'], 'not KIND:NAME'),
+    (['--dv3-component=core:rsm'], 'did you mean rssm?'),
+    (['--dv3-component=core:rssm', '--dv3-kwargs={unitz: 3}'],
+     '--dv3-kwargs={unitz: 3} is no JSON'),
+    (['--dv3-component=core:rssm', '--dv3-kwargs=3'], 'names no arguments'),
+    (['--dv3-component=core:rssm', '--dv3-plugin=gone.py'], 'no such file')])
+def test_flags_that_are_wrong_are_one_line(flags, words):
+  done = subprocess.run(
+      [sys.executable, '-m', 'pytest', *flags],
+      capture_output=True, text=True, env={
+          **os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'})
+  assert done.returncode == 4, done.stdout
+  lines = [x for x in done.stderr.splitlines() if x.startswith('ERROR:')]
+  assert len(lines) == 1 and words in lines[0], done.stderr
+  assert 'Traceback' not in done.stderr

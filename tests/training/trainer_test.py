@@ -290,7 +290,7 @@ def test_evaluation_goes_on_where_training_deletes_its_checkpoint(
   assert [x.name for x in points.all()] == ['step-000000009999']
   # What is damaged and not replaced is told.
   (points.directory / 'step-000000009999' / 'summary.json').unlink()
-  with pytest.raises(errors.UserError, match='no whole checkpoint'):
+  with pytest.raises(errors.UserError, match='every checkpoint'):
     trainer.evaluate(
         logdir=str(tmp_path), episodes=1,
         **{k: choices[k] for k in ('agent', 'env', 'collector')})
