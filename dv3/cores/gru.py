@@ -153,13 +153,17 @@ class GRUCore(categorical.CategoricalCore):
     """See `CategoricalCore.project`."""
     reset = tf.cast(is_first, tf.bool)[..., None]
     kernel = self._cast(self.posterior_hidden.linear.kernel)[self.deter:]
+    # Numbers, and not a cast alone, before which TensorFlow would transpose:
+    # oneDNN cannot transpose a bool, and says so.
     return (
         linear.dense_product(self._cast(tokens), kernel),
-        tf.where(reset, 0.0, tf.cast(prev_action, tf.float32)), reset)
+        tf.where(reset, 0.0, tf.cast(prev_action, tf.float32)),
+        1.0 - tf.cast(reset, tf.float32))
 
   def filter_step(self, weights, inputs, state, rng):
     """See `CategoricalCore.filter_step`."""
-    token, action, reset = inputs
+    token, action, keep = inputs
+    reset = keep == 0.0
     start = weights.initial
     # Not a product with 0, which would keep what is not finite.
     deter = tf.where(reset, start.deter, state.deter)

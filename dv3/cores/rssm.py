@@ -172,7 +172,9 @@ class RSSM(categorical.CategoricalCore):
     kernel = kernel if self.absolute else kernel[self.deter:]
     token = linear.dense_product(tf.cast(tokens, self._dtype), kernel)
     token = token + tf.cast(first.bias, self._dtype)
-    return token, action, reset
+    # Numbers, and not a cast alone, before which TensorFlow would transpose:
+    # oneDNN cannot transpose a bool, and says so.
+    return token, action, 1.0 - tf.cast(reset, tf.float32)
 
   def _action_part(self, action):
     """Returns what an action [..., A] adds before the hidden norm, [..., D]."""
@@ -187,7 +189,8 @@ class RSSM(categorical.CategoricalCore):
 
   def filter_step(self, weights, inputs, state, rng):
     """See `CategoricalCore.filter_step`."""
-    token, action, reset = inputs
+    token, action, keep = inputs
+    reset = keep == 0.0
     # Not a product with 0, which would keep what is not finite.
     deter = self._advance(
         weights, tf.where(reset, 0.0, state.deter),

@@ -53,7 +53,9 @@ def mounted(logdir, script, *arguments, options='size=4m'):
 
 def check_line(result, *words):
   assert result.returncode == 2, result.stderr
-  line, = result.stderr.strip().splitlines()
+  lines = result.stderr.strip().splitlines()
+  assert len(lines) == 1, result.stderr
+  line = lines[0]
   assert line.startswith('dv3-train: ')
   for word in words:
     assert word in line

@@ -108,10 +108,10 @@ class Faulty(gymnasium.Env):
 
 FAULTS = {
     'raise': 'the simulator is gone', 'hang': 'did not answer for 3 seconds',
-    'die': 'died', 'exit': 'SystemExit(3)', 'nan': 'count has nan',
-    'overflow': 'count has inf', 'shape': r'count has shape (3,), not (2,)',
-    'broadcast': r'count has shape (1,), not (2,)', 'missing': 'no pid',
-    'words': 'count is <U1, not a number', 'none': 'no count',
+    'die': 'died', 'exit': 'SystemExit(3)', 'nan': "'count' has nan",
+    'overflow': "'count' has inf", 'shape': "'count' has shape (3,), not (2,)",
+    'broadcast': "'count' has shape (1,), not (2,)", 'missing': 'no pid',
+    'words': "'count' is <U1, not a number", 'none': 'no count',
     'nan reward': 'the reward is nan', 'inf reward': 'the reward is -inf',
     'reward shape': 'the reward has shape (2,), not ()',
     'log words': "info has log/x = 'text'", 'log vector': 'info has log/x = ar',
