@@ -265,10 +265,17 @@ class Agent(tf.Module):
     return self.codec.decode(action), entries, PolicyState(latent, action)
 
   def encode(self, batch):
-    """Returns the tokens [..., E] of observations among other entries."""
-    tokens = self.encoder({key: batch[key] for key, _ in self.obs_spec})
+    """Returns the tokens [..., E] of observations among other entries.
+
+    Raises:
+      UserError: for an observation that is missing or of another shape than its
+        spec's, or tokens of another form.
+    """
+    obs = {
+        key: inputs.entry(batch, key, spec) for key, spec in self.obs_spec}
+    tokens = self.encoder(obs)
     key, spec = self.obs_spec[0]
-    lead = batch[key].shape.rank - len(spec.shape)
+    lead = obs[key].shape.rank - len(spec.shape)
     if not tf.is_tensor(tokens) or tokens.shape.rank != lead + 1:
       what = tuple(tokens.shape) if tf.is_tensor(tokens) else (
           f'of type {type(tokens).__name__}')

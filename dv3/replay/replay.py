@@ -35,6 +35,29 @@ def check_capacity(capacity: int, *, workers: int, batch_steps: int) -> None:
         'x batch_length, and one step of each environment); raise it')
 
 
+def _check_entry(steps, name: str, shape: tuple, dtype: np.dtype) -> None:
+  """Raises a UserError for what cannot be stored as it is meant.
+
+  Args:
+    steps: {name: array}.
+    name: of the entry to check.
+    shape: that its spec says, with the number of steps in front.
+    dtype: that its spec says; integers may be of another size, and numbers of
+      another precision.
+  """
+  if name not in steps:
+    raise errors.UserError(
+        f'replay got steps without {name!r}, which its specs have; there are '
+        f'{sorted(steps)}')
+  value = np.asarray(steps[name])
+  if value.shape != shape or not (
+      {value.dtype.kind, dtype.kind} <= {'i', 'u'}
+      or np.can_cast(value.dtype, dtype, 'same_kind')):
+    raise errors.UserError(
+        f'replay got {name!r} as {value.dtype}{list(value.shape)} for '
+        f'{shape[0]} steps; its spec says {dtype}{list(shape[1:])} a step')
+
+
 class Replay:
   """Holds the newest sequences and draws batches of them.
 
@@ -98,9 +121,8 @@ class Replay:
     check_capacity(
         capacity, workers=workers, batch_steps=(batch_size or 0) * length)
     self.specs = dict(specs)
-    self._kinds = {
-        name: (tuple(spec.shape), np.dtype(spec.dtype))
-        for name, spec in specs.items()}
+    # Of so many steps: (name, shape, dtype) of each entry.
+    self._forms: dict[int, list[tuple[str, tuple, np.dtype]]] = {}
     self.capacity = capacity
     self.length = length
     self.context = context
@@ -221,18 +243,16 @@ class Replay:
       raise errors.UserError(
           f'replay got steps of the workers {workers}; give each of 0 to '
           f'{self.workers - 1} at most one step a call')
-    for name, (shape, kind) in self._kinds.items():
-      if name not in steps:
-        raise errors.UserError(
-            f'replay got steps without {name!r}, which its specs have; there '
-            f'are {sorted(steps)}')
-      value = np.asarray(steps[name])
-      if value.shape != (len(workers), *shape) or not (
-          value.dtype == kind or {value.dtype.kind, kind.kind} <= {'i', 'u'}
-          or np.can_cast(value.dtype, kind, 'same_kind')):
-        raise errors.UserError(
-            f'replay got {name!r} as {value.dtype}{list(value.shape)} for '
-            f'{len(workers)} steps; its spec says {kind}{list(shape)} a step')
+    count = len(workers)
+    if count not in self._forms:
+      self._forms[count] = [
+          (name, (count, *spec.shape), np.dtype(spec.dtype))
+          for name, spec in self.specs.items()]
+    for name, shape, dtype in self._forms[count]:
+      value = steps.get(name)
+      if not (isinstance(value, np.ndarray) and value.shape == shape
+              and value.dtype == dtype):
+        _check_entry(steps, name, shape, dtype)
 
   def gather(self, items: np.ndarray, piece: int = 0) -> dict[str, np.ndarray]:
     """Reads one piece of drawn sequences.
