@@ -103,7 +103,8 @@ def describe(step: int, status: dict[str, float]) -> list[str]:
     share = min(step / budget, 1.0)
     line = [f'{step:,}/{int(budget):,} env steps ({int(100 * share)} %)']
   if 'updates' in status:
-    line.append(f'{int(status["updates"]):,} updates')
+    count = int(status['updates'])
+    line.append(f'{count:,} update{"" if count == 1 else "s"}')
   if 'return' in status:
     line.append(f'return {status["return"]:.4g}')
   if 'seconds_left' in status:

@@ -181,10 +181,11 @@ class Shows(gymnasium.Env):
 
 
 @pytest.mark.parametrize('value, dtype, message', [
-    (np.full((2, 2), 0.7), np.uint8, 'x is float64.*space is uint8.*times 255'),
-    (np.ones(2, np.float32), np.int64, 'x is float32.*space is int64'),
-    (np.array([0, 256]), np.uint8, "x has 256.*uint8 cannot hold"),
-    ([-1], np.uint8, 'x has -1'), ([2], bool, 'x has 2')])
+    (np.full((2, 2), 0.7), np.uint8,
+     "'x' is float64.*space is uint8.*times 255"),
+    (np.ones(2, np.float32), np.int64, "'x' is float32.*space is int64"),
+    (np.array([0, 256]), np.uint8, "'x' has 256.*uint8 cannot hold"),
+    ([-1], np.uint8, "'x' has -1"), ([2], bool, "'x' has 2")])
 def test_numbers_that_an_integer_dtype_would_change_are_refused(
     value, dtype, message):
   with pytest.raises(ValueError, match=message):
