@@ -96,8 +96,9 @@ class Agent(tf.Module):
       `dtype` do for float32.
 
   Raises:
-    UserError: for numbers out of range, or a part that takes no `dtype` where
-      bfloat16 is asked for; in `build`, for a loss that needs gradients through
+    UserError: for numbers out of range, no losses, parts or losses without what
+      their interface has, or a part that takes no `dtype` where bfloat16 is
+      asked for; in `build`, for a loss that needs gradients through
       imagination where they are forbidden.
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224.

@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import config
-from dv3 import errors
 from dv3.envs import spaces
 from dv3.training import checkpoints
 from dv3.training import policy as policy_lib
@@ -37,10 +36,10 @@ def restore(logdir: str, env: gymnasium.Env):
       obs_spec=spaces.observation_specs(env.observation_space),
       action_spec=spaces.action_specs(env.action_space))
   agent.build()
-  folder = checkpoints.Checkpoints(
-      pathlib.Path(logdir) / 'checkpoints').latest()
+  kept = checkpoints.Checkpoints(pathlib.Path(logdir) / 'checkpoints')
+  folder = kept.latest()
   if folder is None:
-    raise errors.UserError(f'{logdir} has no whole checkpoint')
+    raise kept.nothing_whole()
   checkpoints.read_variables(folder, agent=agent)
   return agent
 

@@ -72,10 +72,7 @@ def _restore(update) -> None:
   kept = checkpoints.Checkpoints(pathlib.Path(FLAGS.logdir) / 'checkpoints')
   folder = checkpoints.alone(FLAGS.logdir) or kept.latest()
   if folder is None:
-    raise checkpoints.all_damaged(
-        kept.directory) if kept.all() else errors.UserError(
-            f'{FLAGS.logdir} has no checkpoint yet; train first, or check '
-            '--logdir')
+    raise kept.nothing_whole()
   checkpoints.read_variables(folder, **run_lib.trackables(update))
 
 

@@ -30,7 +30,8 @@ def _configure(logdir):
     params.append(f'train.seed = {FLAGS.seed}')
   exists = logdir and os.path.exists(os.path.join(logdir, config.FILE_NAME))
   if not exists:
-    _require_no_checkpoint(logdir, config.FILE_NAME)
+    if logdir:
+      _require_no_checkpoint(logdir, config.FILE_NAME)
     if FLAGS.logdir and not FLAGS.gin_file and not params:
       raise errors.UserError(
           f'{FLAGS.logdir} holds no run and no configuration was given; check '
@@ -51,8 +52,8 @@ def _configure(logdir):
 
 def _require_no_checkpoint(logdir, name):
   """Raises UserError for a run whose configuration is gone."""
-  kept = sorted(pathlib.Path(logdir or '').glob(f'checkpoints/step-*/{name}'))
-  if logdir and kept:
+  kept = sorted(pathlib.Path(logdir).glob(f'checkpoints/step-*/{name}'))
+  if kept:
     raise errors.UserError(
         f'{logdir} has checkpoints, but no {name}, without which nobody knows '
         f'whether the run would go on as it began; copy it back: cp {kept[-1]} '

@@ -222,6 +222,16 @@ class Checkpoints:
     chosen = int(self._workers.chiefs(chosen))
     return folders[chosen] if chosen >= 0 else None
 
+  def nothing_whole(self) -> errors.UserError:
+    """Returns the error of a run without a whole checkpoint."""
+    if self.all():
+      return errors.UserError(
+          f'every checkpoint in {self.directory} is damaged; mend the disk, or '
+          'choose another --logdir')
+    return errors.UserError(
+        f'{self.directory.parent} has no checkpoint yet; train first, or check '
+        '--logdir')
+
 
 @contextlib.contextmanager
 def _cleaning(temporary: pathlib.Path, directory: pathlib.Path):
@@ -256,13 +266,6 @@ def _plain(reason) -> str:
   """Returns an error's first line without the names of TensorFlow's ops."""
   line = next(iter(str(reason).splitlines()), '')
   return re.sub(r'\{\{.*?\}\}\s*|\s*\[Op:\w+\].*', '', line)
-
-
-def all_damaged(directory: pathlib.Path) -> errors.UserError:
-  """Returns the error of a run none of whose checkpoints is whole."""
-  return errors.UserError(
-      f'every checkpoint in {directory} is damaged; mend the disk, or choose '
-      'another --logdir')
 
 
 def _order(folder: pathlib.Path) -> tuple[int, int]:

@@ -49,8 +49,8 @@ def evaluate(
   alone = checkpoints_lib.alone(logdir)
   checkpoints = checkpoints_lib.Checkpoints(
       pathlib.Path(logdir) / 'checkpoints')
-  if not alone:
-    _require(checkpoints.all(), logdir)  # Before what takes seconds.
+  if not alone and not checkpoints.all():  # Before what takes seconds.
+    raise checkpoints.nothing_whole()
   run.seed_everything(seed)
   collector_ = collector(env=env(), seed=seed)
   try:
@@ -60,7 +60,7 @@ def evaluate(
         obs_spec=collector_.obs_spec, action_spec=collector_.action_spec)
     agent_.build()
     env_steps = _read(alone, agent_) if alone else _read_newest(
-        checkpoints, logdir, agent_)
+        checkpoints, agent_)
     policy: Any = policy_lib.Policy(agent_, seed=seed, mode=likeliest)
     if camera:
       policy = camera.before(policy)
@@ -81,7 +81,7 @@ def evaluate(
       'seed': seed}
 
 
-def _read_newest(checkpoints, logdir, agent) -> int:
+def _read_newest(checkpoints, agent) -> int:
   """Reads the newest whole checkpoint into an agent.
 
   A run that goes on meanwhile deletes older checkpoints: the search begins
@@ -100,17 +100,10 @@ def _read_newest(checkpoints, logdir, agent) -> int:
       if checkpoints.all() == present:
         raise
     if checkpoints.all() == present:
-      raise checkpoints_lib.all_damaged(checkpoints.directory)
+      raise checkpoints.nothing_whole()
 
 
 def _read(folder, agent) -> int:
   """Reads a checkpoint into an agent; returns its age in env steps."""
   checkpoints_lib.read_variables(folder, agent=agent)
   return json.loads((folder / 'summary.json').read_text())['env_steps']
-
-
-def _require(found, logdir) -> None:
-  """Raises UserError if no checkpoint was found."""
-  if not found:
-    raise errors.UserError(
-        f'{logdir} has no checkpoint yet; train first, or check --logdir')

@@ -268,7 +268,7 @@ def _loop(
     if workers.is_chief:
       checkpoints.set_aside(folder)
   elif checkpoints.all():
-    raise checkpoints_lib.all_damaged(checkpoints.directory)
+    raise checkpoints.nothing_whole()
   for logger in loggers:
     logger.truncate(tally.env_steps)
   on_start()

@@ -142,8 +142,6 @@ def test_one_episode_is_a_dot():
     steps = np.arange(1, count + 1) * 100
     curve = curves.curve('', [(steps, np.ones(count))])
     drawing._draw_curve(axes, curve, 'black', '-', 0.1)
-    assert np.isfinite(curve.mean).any()
   lone, several = axes.get_lines()
   shown = lambda line: line.get_marker() not in ('None', None)
-  assert shown(lone) == (np.isfinite(lone.get_ydata()).sum() == 1)
   assert shown(lone) and not shown(several)
