@@ -102,6 +102,7 @@ class SteppingCollector(interfaces.Collector):
     self.env_steps = 0
     self._calls = 0
     self._failures = [0] * num_envs  # In a row, of each process.
+    self._rebuilt = [0] * num_envs  # How often, by a process that lives on.
     self._seeds = [self._seed] * num_envs  # Of the episodes under way.
     self._workers = np.arange(num_envs)
     self._episodes = np.zeros(num_envs, np.int64)
@@ -409,9 +410,13 @@ class SteppingCollector(interfaces.Collector):
     self._length = np.where(self._is_first, 0, self._length + 1)
     for index, info in enumerate(infos):
       if 'restart/error' in info:
-        logging.warning(
-            'environment %d was built anew after %s; its episode is truncated',
-            index, info['restart/error'])
+        self._rebuilt[index] += 1
+        often = self._rebuilt[index]
+        if often & (often - 1) == 0:  # 1, 2, 4, 8: the rest adds nothing.
+          logging.warning(
+              'environment %d was built anew after %s; its episode is '
+              'truncated (times so far: %d; told at each doubling, '
+              'restarts_sum counts all)', index, info['restart/error'], often)
       if self._is_first[index]:
         self._extras[index] = {}
       sums = self._extras[index]

@@ -234,6 +234,12 @@ def resets_forget(kind, name, kwargs):
         changed.add(key)
   assert changed == set(expected), (
       f'{sorted(set(expected) - changed)} do not depend on the inputs')
+  broken = run(
+      tf.where(before, np.nan, tokens), tf.where(early, np.nan, action))
+  for key, value in broken.items():
+    assert np.isfinite(value[1, 2:]).all(), (
+        f'{key} keeps a NaN from before the reset; choose by tf.where, since '
+        'a product with 0 keeps it')
 
 
 def replay_round_trip(kind, name, kwargs):

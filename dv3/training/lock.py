@@ -31,7 +31,8 @@ def hold(logdir) -> Iterator[None]:
   The system's file lock decides; the file says who holds it, for people. A
   process that dies loses its lock, so a stale file is simply taken over. Where
   the file system has no locks, a living process of this machine keeps its own,
-  and one of another machine cannot be seen.
+  and one of another machine cannot be seen. A directory that this made goes
+  again if nothing was written there, as where a start is refused.
 
   Args:
     logdir: the run directory.
@@ -42,6 +43,7 @@ def hold(logdir) -> Iterator[None]:
   """
   folder = pathlib.Path(logdir).resolve()
   if folder not in _held:
+    made = not folder.exists()
     try:
       folder.mkdir(parents=True, exist_ok=True)
       file = _acquire(folder / NAME)
@@ -61,6 +63,9 @@ def hold(logdir) -> Iterator[None]:
         del _held[folder]
         with contextlib.suppress(OSError):  # A disk that became read-only.
           (folder / NAME).unlink()
+        if made:
+          with contextlib.suppress(OSError):  # It is not empty.
+            folder.rmdir()
     return
   _held[folder] += 1
   try:

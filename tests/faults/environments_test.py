@@ -174,6 +174,16 @@ def test_a_fault_costs_its_episode_and_no_other(faulty, name, fault, caplog):
       and e.extras['restarts_sum'] == 1.0 for e in episodes)
 
 
+def test_the_same_fault_in_each_episode_is_told_at_each_doubling(
+    faulty, caplog):
+  _, episodes = collect(registry.get('collector', 'local')(
+      env=faulty(fault='raise'), num_envs=2), 75)
+  told = [x.args[-1] for x in caplog.records if 'built anew' in x.msg]
+  assert len(episodes) == sum(
+      e.extras['restarts_sum'] for e in episodes) >= 8
+  assert told == [1, 2, 4, 8][:len(told)] and len(told) >= 4
+
+
 @pytest.mark.parametrize('name, fault, when', [
     *(('local', fault, when) for fault in ('raise', 'die', 'nan', 'hang')
       for when in ('step', 'reset')),

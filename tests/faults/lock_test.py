@@ -56,6 +56,18 @@ def test_second_process_is_told_who_and_a_dead_one_is_succeeded(
   assert not (tmp_path / 'lock').exists()
 
 
+def test_a_directory_without_a_run_goes_again(tmp_path):
+  kept = tmp_path / 'kept'
+  kept.mkdir()
+  for folder in (kept, tmp_path / 'refused'):
+    with lock.hold(folder):
+      assert folder.is_dir()
+  assert kept.is_dir() and not (tmp_path / 'refused').exists()
+  with lock.hold(tmp_path / 'run'):
+    (tmp_path / 'run' / 'scores.jsonl').write_text('')
+  assert (tmp_path / 'run' / 'scores.jsonl').exists()
+
+
 def test_a_process_may_hold_it_twice(tmp_path):
   with lock.hold(tmp_path):
     with lock.hold(f'{tmp_path}/'):

@@ -25,6 +25,16 @@ class ForgetsResets(rssm.RSSM):
     return super().project(tokens, prev_action, tf.zeros_like(is_first))
 
 
+@registry.register('core', 'test.multiplies')
+class Multiplies(rssm.RSSM):
+  def filter_step(self, weights, inputs, state, rng):
+    token, action, keep = inputs
+    state = state._replace(deter=state.deter * keep, stoch=(
+        state.stoch * keep[..., None]))
+    return super().filter_step(
+        weights, (token, action, tf.ones_like(keep)), state, rng)
+
+
 @registry.register('core', 'test.two_ways')
 class TwoWays(rssm.RSSM):
   def observe_step(self, tokens, prev_action, is_first, state, rng):
@@ -159,6 +169,7 @@ class Fine(rssm.RSSM):
 # What each component must be told, and by which check.
 CAUGHT = [
     ('core:test.forgets_resets', 'resets_forget'),
+    ('core:test.multiplies', 'resets_forget'),
     ('core:test.two_ways', 'steps_equal_sequences'),
     ('head:test.idle_weight', 'gradients_reach_every_variable'),
     ('head:test.late_weight', 'compiled_equals_eager'),
