@@ -13,6 +13,7 @@ import tensorflow as tf
 from dv3 import errors
 from dv3 import losses as losses_lib
 from dv3 import objective
+from dv3 import probing
 from dv3 import registry
 from dv3 import types
 from dv3.cores import base
@@ -98,8 +99,9 @@ class Agent(tf.Module):
   Raises:
     UserError: for numbers out of range, no losses, parts or losses without what
       their interface has, or a part that takes no `dtype` where bfloat16 is
-      asked for; in `build`, for a loss that needs gradients through
-      imagination where they are forbidden.
+      asked for; in `build`, for parts whose results are not what their
+      interface says, or a loss that needs gradients through imagination where
+      they are forbidden.
 
   Source: Hafner et al., Nature 2025; danijar/dreamerv3 e3f0224.
   """
@@ -199,10 +201,12 @@ class Agent(tf.Module):
   def build(self):
     """Makes every variable; call it under the strategy's scope.
 
-    A second call changes nothing.
+    Parts are also called once, on zeros, to see that they fit together. A
+    second call changes nothing.
     """
     for part in self.parts.values():
       part.build()
+    probing.check(self)
     self.slow_copy.build()
     names = []
     for loss in self.losses:

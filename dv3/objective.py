@@ -91,6 +91,10 @@ class Objective:
           for x, slope in zip(
               context.features.values(), value.slopes, strict=True)])
     total, weighing = agent.balancer(means)
+    if total.shape.rank:
+      raise errors.UserError(
+          f'{type(agent.balancer).__name__} returned a total of shape '
+          f'{tuple(total.shape)}; a balancer weighs means into one scalar')
     metrics.update(weighing)
     entries = agent.core.replay_entry(context.latents)
     return total, Outputs(

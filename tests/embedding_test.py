@@ -14,6 +14,7 @@ from dv3 import interfaces
 from dv3 import losses
 from dv3 import registry
 from dv3 import types
+from dv3.balancers import fixed
 from dv3.training import policy
 
 sys.path.append(str(pathlib.Path(__file__).parent / 'training'))
@@ -171,6 +172,54 @@ def test_tokens_of_another_form_are_refused(tokens, words):
   batch = {'vector': tf.zeros([2, 3, 3]), 'token': tf.zeros([2, 3], tf.int32)}
   with pytest.raises(errors.UserError, match=words):
     agent.encode(batch)
+
+
+class Returning(tf.Module):
+  """A part that returns what the test wants."""
+
+  keys = ('token', 'vector')
+
+  def __init__(self, function):
+    super().__init__()
+    self._function = function
+
+  def build(self):
+    """Makes no variable."""
+
+  def __call__(self, features):
+    return self._function(features)
+
+
+@pytest.mark.parametrize('part, result, words', [
+    ('decoder', tf.zeros, r'returned a tensor \(1, 3\), but its keys are'),
+    ('decoder', lambda shape: {'token': tf.zeros(shape)},
+     r"returned \['token'\], but its keys are \['token', 'vector'\]"),
+    ('decoder', lambda shape: dict.fromkeys(
+        ('token', 'vector'), tf.zeros(shape)),
+     r"for 'token' returned a tensor \(1, 3\) without log_prob"),
+    ('reward', tf.zeros,
+     r'the reward head, returned a tensor \(1, 3\) without log_prob, mean'),
+    ('continuation', lambda shape: (1, 2), 'the continue head, .* a tuple'),
+    ('actor', tf.zeros, 'the actor head, .* without log_prob, sample'),
+    ('critic', lambda shape: None, 'the critic head, returned a NoneType')])
+def test_parts_that_return_something_else_are_refused(part, result, words):
+  agent = small_agent.make(**{
+      part: lambda **specs: Returning(lambda features: result([1, 3]))})
+  with pytest.raises(errors.UserError, match=f'Returning.*{words}'):
+    agent.build()
+
+
+def test_a_balancer_of_vectors_is_refused():
+  class Vector(fixed.FixedBalancer):
+    """Does not add."""
+
+    def __call__(self, means):
+      return tf.stack(list(means.values())), {}
+
+  agent = small_agent.make(balancer=Vector)
+  agent.build()
+  with pytest.raises(errors.UserError, match='Vector returned a total of shap'):
+    agent.loss(small_agent.batch(), distributions.Rng(0))
 
 
 @pytest.mark.parametrize('name', ['cnn', 'valid_cnn'])

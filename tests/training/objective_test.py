@@ -226,23 +226,56 @@ class LateEncoder(keras.layers.Layer, interfaces.Encoder):
     return self.dense(obs['vector'])
 
 
-@pytest.mark.parametrize('dense, jit_compile, name', [
-    (keras.layers.Dense, False, 'encoder/dense/bias'),
-    (keras.layers.Dense, True, 'encoder/dense/bias'),
-    (OTHER_DENSE, False, 'dense.*/bias'), (OTHER_DENSE, True, 'dense.*/bias')])
-def test_variables_that_nothing_would_train_are_refused(
-    dense, jit_compile, name):
+def late_update(dense, jit_compile):
+  """Returns an update of an agent with a `LateEncoder`."""
   agent = small_agent.make(
       encoder=functools.partial(LateEncoder, dense=dense),
       losses=(registry.get('loss', 'kl'), registry.get('loss', 'reward')))
   agent.build()
-  update = step.make_update(
+  return step.make_update(
       agent, distribution.make_strategy(),
       (('all', ('*',), small_agent.part('optimizer', 'laprop')),),
       seed=0, jit_compile=jit_compile)
+
+
+@pytest.mark.parametrize('jit_compile', [False, True])
+def test_variables_that_nothing_would_train_are_refused(jit_compile):
+  update = late_update(OTHER_DENSE, jit_compile)
   with pytest.raises(errors.UserError, match=(
-      rf'2 variables would never be trained.*{name}.*in build\(\)')):
+      r'2 variables would never be trained.*dense.*/bias.*in build\(\)')):
     update(small_agent.batch())
+
+
+class Later(keras.layers.Layer):
+  """Makes its variable in the second call, when an agent is built."""
+
+  def __init__(self, size):
+    super().__init__()
+    self.size, self.calls, self.weight = size, 0, None
+
+  def call(self, inputs):
+    self.calls += 1
+    if self.calls == 2:
+      self.weight = self.add_weight('late', [inputs.shape[-1], self.size])
+    return tf.zeros([*inputs.shape[:-1], self.size]) if (
+        self.weight is None) else inputs @ self.weight
+
+
+@pytest.mark.parametrize('jit_compile', [False, True])
+def test_variables_that_come_after_build_are_refused(jit_compile):
+  update = late_update(Later, jit_compile)
+  with pytest.raises(errors.UserError, match=(
+      r'1 variables would never be trained.*encoder/.*late')):
+    update(small_agent.batch())
+
+
+def test_layers_that_build_themselves_are_trained():
+  update = late_update(keras.layers.Dense, False)
+  kernel, _ = update.agent.encoder.dense.variables
+  before = kernel.numpy()
+  for _ in range(2):  # The first has the rate 0.
+    update(small_agent.batch())
+  assert not np.array_equal(kernel, before)
 
 
 def test_an_agent_may_train_on_dreams_alone():

@@ -25,23 +25,23 @@ def make(compute_dtype='float32', images=False, **kwargs):
   """Returns an unbuilt agent of a few thousand parameters."""
   pictures = {'depth': 4, 'multipliers': (2, 2)}
   vector = {'units': 8, 'layers': 1}
-  encoder = kwargs.pop('encoder', part(
-      'encoder', 'dict', vector=part('encoder', 'mlp', **vector),
-      image=part('encoder', 'cnn', **pictures)))
-  return agent_lib.Agent(
-      obs_spec={**OBS_SPEC, **(IMAGE if images else {})},
-      action_spec=ACTION_SPEC,
-      encoder=encoder,
-      decoder=part(
+  parts = {
+      'encoder': part(
+          'encoder', 'dict', vector=part('encoder', 'mlp', **vector),
+          image=part('encoder', 'cnn', **pictures)),
+      'decoder': part(
           'decoder', 'dict', vector=part('decoder', 'mlp', **vector),
           image=part('decoder', 'cnn', units=8, blocks=4, **pictures)),
-      core=part(
+      'core': part(
           'core', 'rssm', deter=16, hidden=8, stoch=4, classes=4, blocks=4),
-      reward=part('head', 'twohot', units=8, layers=1, bins=41),
-      continuation=part('head', 'binary', units=8),
-      actor=part('head', 'actor', units=8, layers=1),
-      critic=part('head', 'twohot', units=8, layers=1, bins=41),
-      imagination_horizon=3, compute_dtype=compute_dtype, **kwargs)
+      'reward': part('head', 'twohot', units=8, layers=1, bins=41),
+      'continuation': part('head', 'binary', units=8),
+      'actor': part('head', 'actor', units=8, layers=1),
+      'critic': part('head', 'twohot', units=8, layers=1, bins=41)}
+  return agent_lib.Agent(
+      obs_spec={**OBS_SPEC, **(IMAGE if images else {})},
+      action_spec=ACTION_SPEC, imagination_horizon=3,
+      compute_dtype=compute_dtype, **{**parts, **kwargs})
 
 
 def batch(size=4, length=5, seed=0, images=False):
