@@ -16,7 +16,7 @@ def check(agent) -> None:
   """Calls encoder, decoder and heads of a built agent once, on zeros.
 
   What does not fit is then told where it can be mended, also in a dry run, and
-  not from the inside of a loss. It takes milliseconds: one row, eagerly.
+  not from the inside of a loss. It is one step [1, 1], eagerly.
 
   Args:
     agent: an `Agent` whose parts are built.
@@ -24,10 +24,10 @@ def check(agent) -> None:
   Raises:
     UserError: naming the part, what it returned and what is expected.
   """
-  zeros = lambda spec: tf.zeros([1, *spec.shape], spec.dtype)
+  zeros = lambda spec: tf.zeros([1, 1, *spec.shape], spec.dtype)
   agent.encode({key: zeros(spec) for key, spec in agent.obs_spec})
   features = {
-      name: tf.zeros([1, size])
+      name: tf.zeros([1, 1, size])
       for name, size in agent.core.feature_spec.items()}
   decoder = agent.decoder
   predicted = decoder(features)

@@ -191,20 +191,20 @@ class Returning(tf.Module):
 
 
 @pytest.mark.parametrize('part, result, words', [
-    ('decoder', tf.zeros, r'returned a tensor \(1, 3\), but its keys are'),
+    ('decoder', tf.zeros, r'returned a tensor \(1, 1\), but its keys are'),
     ('decoder', lambda shape: {'token': tf.zeros(shape)},
      r"returned \['token'\], but its keys are \['token', 'vector'\]"),
     ('decoder', lambda shape: dict.fromkeys(
         ('token', 'vector'), tf.zeros(shape)),
-     r"for 'token' returned a tensor \(1, 3\) without log_prob"),
+     r"for 'token' returned a tensor \(1, 1\) without log_prob"),
     ('reward', tf.zeros,
-     r'the reward head, returned a tensor \(1, 3\) without log_prob, mean'),
+     r'the reward head, returned a tensor \(1, 1\) without log_prob, mean'),
     ('continuation', lambda shape: (1, 2), 'the continue head, .* a tuple'),
     ('actor', tf.zeros, 'the actor head, .* without log_prob, sample'),
     ('critic', lambda shape: None, 'the critic head, returned a NoneType')])
 def test_parts_that_return_something_else_are_refused(part, result, words):
   agent = small_agent.make(**{
-      part: lambda **specs: Returning(lambda features: result([1, 3]))})
+      part: lambda **specs: Returning(lambda features: result([1, 1]))})
   with pytest.raises(errors.UserError, match=f'Returning.*{words}'):
     agent.build()
 
