@@ -14,6 +14,8 @@ explained in `types.py`.
 
 from typing import Any
 
+from dv3 import errors
+
 
 def required(method):
   """Marks a method that a component must define itself."""
@@ -176,6 +178,8 @@ class Head(Component):
     head = Head(feature_spec=core.feature_spec)
     head.build()
     dist = head(features)          # {name: [..., F]} -> tfd.Distribution
+
+  An actor's constructor also gets `action_spec`, and no other head does.
   """
 
   CONSTRUCTOR = ('feature_spec', 'dtype')
@@ -401,12 +405,14 @@ class Collector(Component):
 
   Attributes:
     obs_spec, action_spec: `types.Specs`.
+    num_envs: environments, and so rows of each step that is handed on.
     env_steps: env steps so far, over all environments; resets do not count.
   """
 
   CONSTRUCTOR = ('env', 'seed')
   obs_spec: dict[str, Any]
   action_spec: dict[str, Any]
+  num_envs: int
   env_steps: int
 
   @required
@@ -424,6 +430,26 @@ class Collector(Component):
   @required
   def close(self) -> None:
     """Ends the environments and their processes."""
+
+  def evaluate(self, policy, episodes: int):
+    """Plays whole episodes for `dv3-eval`; returns list[types.Episode].
+
+    Raises:
+      UserError: unless a collector defines it.
+    """
+    raise errors.UserError(
+        f'{type(self).__name__} cannot evaluate; define evaluate(policy, '
+        'episodes), or choose another collector for dv3-eval')
+
+  def resize(self, num_envs: int) -> None:
+    """Sets `num_envs` before the first step, for `train.scaling`.
+
+    Raises:
+      UserError: unless a collector defines it.
+    """
+    raise errors.UserError(
+        f'{type(self).__name__} cannot change its number of environments; '
+        'define resize(num_envs), or choose another train.scaling')
 
 
 class Exploration(Component):
@@ -444,7 +470,7 @@ class Exploration(Component):
 
     Args:
       actions: {key: [n, ...]} of n environments, read-only.
-      env_steps: n times the calls before this one, resets included.
+      env_steps: so far, over all environments; resets do not count.
 
     Returns:
       {key: [n, ...]} of the same keys, shapes and dtypes, finite numbers and

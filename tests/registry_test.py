@@ -478,3 +478,13 @@ def test_every_line_of_the_table_registers_its_name(key):
   registry.get(kind, name)
   assert registry._components[kind, name].origin.startswith(
       importlib.util.find_spec(registry.TABLE[key]).origin)
+
+
+def test_a_collector_without_what_is_asked_for_says_so():
+  class Small(interfaces.Collector):
+    """Has what every collector must have."""
+
+  with pytest.raises(errors.UserError, match='Small cannot evaluate; define'):
+    Small().evaluate(None, 3)
+  with pytest.raises(errors.UserError, match='Small cannot change its number'):
+    Small().resize(3)
