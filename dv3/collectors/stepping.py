@@ -120,6 +120,7 @@ class SteppingCollector(interfaces.Collector):
     self._score = np.zeros(count, np.float64)
     self._length = np.zeros(count, np.int64)
     self._extras: list[dict[str, float]] = [{} for _ in range(count)]
+    self._cut: list[types.Episode] = []  # By a resume; `run` returns them.
 
   def run(self, policy, sink, env_steps: int) -> list[types.Episode]:
     """Collects at least `env_steps` steps and returns the episodes that ended.
@@ -133,7 +134,7 @@ class SteppingCollector(interfaces.Collector):
     """
     self._start(policy)
     target = self.env_steps + env_steps
-    episodes = []
+    episodes, self._cut = self._cut, []
     while self.env_steps < target:
       episodes += self._step(policy, sink)
       if self._hurried and not any(self._envs):
@@ -167,6 +168,7 @@ class SteppingCollector(interfaces.Collector):
         'is_last': self._is_last, 'is_terminal': self._is_terminal,
         'score': self._score, 'length': self._length,
         'extras': self._extras, 'episodes': self._episodes,
+        'cut': [list(episode) for episode in self._cut],
         'seeds': self._seeds,
         # Saved again before the first step, the state is still as loaded.
         'policy': nests.leaves(self._policy_state) if (
@@ -213,6 +215,8 @@ class SteppingCollector(interfaces.Collector):
     self._is_last |= differs
     for index in np.flatnonzero(self._is_last):
       self._envs[index].end()
+    self._cut = [types.Episode(*x) for x in state.get('cut', ())] + [
+        self._episode(i) for i in np.flatnonzero(differs) if self._length[i]]
 
   def hurry(self, seconds: float) -> None:
     """Has what takes longer from now on count as hanging; for a clean end.
@@ -306,14 +310,20 @@ class SteppingCollector(interfaces.Collector):
     return self._hang_seconds and max(
         _LAUNCH_SECONDS, self._hang_seconds * steps)
 
-  def _fail(self, index, error):
-    """Ends a process that died or hangs; raises UserError at the limit."""
+  def _fail(self, index, error, last=False):
+    """Ends a process that died or hangs; raises UserError at the limit.
+
+    Args:
+      index: of the environment.
+      error: what happened.
+      last: whether it will not be started again anyway, so that no limit holds.
+    """
     env, self._envs[index] = self._envs[index], None
     if env is not None:
       env.close()
     self._failures[index] += 1
     what = str(error) if isinstance(error, worker.Hung) else 'died'
-    if self._failures[index] > self._max_restarts:
+    if self._failures[index] > self._max_restarts and not last:
       often = (
           f', {self._failures[index]} times in a row; look for a lack of '
           'memory, or try it alone with dv3-envcheck' if self._max_restarts
@@ -322,8 +332,8 @@ class SteppingCollector(interfaces.Collector):
           f'the process of {self._recipe.kind}.{self._recipe.name} {what}'
           f'{often}') from error
     logging.warning(
-        'the process of environment %d %s and is started anew; an episode '
-        'under way is truncated', index, what)
+        'the process of environment %d %s%s; an episode under way is truncated',
+        index, what, '' if last else ' and is started anew')
 
   def _flat(self, obs):
     """Returns the entries {name: [1, ...]} of an observation."""
@@ -390,7 +400,8 @@ class SteppingCollector(interfaces.Collector):
         except _FAILURES as error:
           failed[index] = error
     for index, error in failed.items():
-      self._fail(index, error)
+      # At a stop steps that are merely slow count as hanging.
+      self._fail(index, error, last=self._hurried)
       if not self._is_last[index]:
         last = {k: v[index: index + 1] for k, v in self._obs.items()}
         results[index] = last, 0.0, False, True, {'log/restarts_sum': 1.0}
@@ -425,11 +436,16 @@ class SteppingCollector(interfaces.Collector):
           key = name.removeprefix('log/')
           sums[key] = sums.get(key, 0.0) + float(value)
     return [
-        types.Episode(
-            step=self.env_steps, score=float(self._score[i]),
-            length=int(self._length[i]), worker=int(i),
-            truncated=not self._is_terminal[i], extras=dict(self._extras[i]))
-        for i in np.flatnonzero(self._is_last) if self._length[i]]
+        self._episode(i) for i in np.flatnonzero(self._is_last)
+        if self._length[i]]
+
+  def _episode(self, index) -> types.Episode:
+    """Returns the episode that has just ended."""
+    return types.Episode(
+        step=self.env_steps, score=float(self._score[index]),
+        length=int(self._length[index]), worker=int(index),
+        truncated=not self._is_terminal[index],
+        extras=dict(self._extras[index]))
 
 
 def _join(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -44,13 +44,13 @@ def make(
   # Read when dm_control is imported; without pictures it needs no library.
   os.environ.setdefault('MUJOCO_GL', gl if image else 'disabled')
   suite = extras.load('dm_control.suite', 'env.dmc', 'dmc')
-  domain, _, name = task.partition('_')
-  if task.startswith(('ball_in_cup_', 'cup_')):
-    domain, name = 'ball_in_cup', task.rpartition('_')[2]
-  known = sorted('_'.join(x) for x in suite.ALL_TASKS)
-  if (domain, name) not in suite.ALL_TASKS:
+  # Domains have underscores too: point_mass, humanoid_CMU.
+  known = {'_'.join(x): x for x in suite.ALL_TASKS}
+  full = f'ball_in_{task}' if task.startswith('cup_') else task
+  if full not in known:
     raise errors.UserError(
-        f'env.dmc.task {task!r} is not one of {", ".join(known)}')
+        f'env.dmc.task {task!r} is not one of {", ".join(sorted(known))}')
+  domain, name = known[full]
   inner = suite.load(domain, name)
   env = dm.DMEnv(inner, lambda seed: inner.task.random.seed(seed))
   if image:

@@ -38,7 +38,7 @@ class ActionRepeat(gymnasium.Wrapper):
     total, logged = 0.0, {}
     for _ in range(self._repeat):
       obs, reward, terminated, truncated, info = self.env.step(action)
-      total += float(reward)
+      total += _number(reward)
       for name, value in _logged(info).items():
         logged[name] = logged.get(name, 0.0) + value
       if terminated or truncated:
@@ -162,7 +162,7 @@ class Checked(gymnasium.Wrapper):
       raise ValueError(f'the reward has shape {number.shape}, not ()')
     if not _finite(number):
       raise ValueError(f'the reward is {number.item()}')
-    return obs, reward, terminated, truncated, _logged(info)
+    return obs, _number(number), terminated, truncated, _logged(info)
 
   def _check(self, obs):
     for name, path, shape, dtype in self._leaves:
@@ -184,6 +184,11 @@ class Checked(gymnasium.Wrapper):
       elif not _finite(value):
         raise ValueError(
             f'the observation {name!r} has {_not_finite(value)}')
+
+
+def _number(reward) -> float:
+  """Returns a reward, which may be an array of one number."""
+  return float(np.asarray(reward).reshape(()))
 
 
 def _parts(result, method, names):

@@ -44,11 +44,12 @@ class Terminal(interfaces.Logger):
 
   def write(self, step, metrics):
     del step
+    numbers = values.split(metrics).numbers
     losses = {
-        name.removeprefix('loss/'): number
-        for name, number in values.split(metrics).numbers.items()
+        name.removeprefix('loss/'): number for name, number in numbers.items()
         if name.startswith('loss/')}
-    losses = {'loss': losses['total']} if 'total' in losses else losses
+    if 'train/loss' in numbers:  # Their weighted sum.
+      losses = {'loss': numbers['train/loss']}
     if losses:
       self._losses = ' '.join(
           f'{name} {number:.4g}' for name, number in losses.items())

@@ -391,9 +391,10 @@ class Replay:
       self.writer.wait(self.chunks, self.chunks.next_slot)
     self._protect(np.array([self.chunks.next_slot]))
     full = self.chunks.open(worker)
-    # A checkpoint that was taken with the chunk just full has written it.
+    # A checkpoint that was taken with the chunk just full has written it, and
+    # one whose sequences are all gone is free again.
     if self.writer is not None and full >= 0 and (
-        self.chunks.checksum[full] < 0):
+        self.chunks.checksum[full] < 0) and self.chunks.identifier[full] >= 0:
       self.writer.submit(self.chunks, full)
 
   def _read(self, items, piece: int) -> dict[str, np.ndarray]:

@@ -184,9 +184,16 @@ def test_episode_that_does_not_repeat_is_truncated(caplog):
   collector = local.LocalCollector(env=recipe(), num_envs=1, seed=5)
   collector.load(state)
   assert 'truncated' in caplog.text
-  sink = Sink()
-  collector.run(Policy(), sink, 3)
+  # A checkpoint before the first step keeps it.
+  state = collector.state()
   collector.close()
+  collector = local.LocalCollector(env=recipe(), num_envs=1, seed=5)
+  collector.load(state)
+  sink = Sink()
+  episodes = collector.run(Policy(), sink, 3)
+  collector.close()
+  assert [(e.step, e.truncated, e.length) for e in episodes[:1]] == [
+      (5, True, 5)]
   assert sink.steps[0]['is_last'][0] and not sink.steps[0]['is_terminal'][0]
   assert sink.steps[1]['is_first'][0] and sink.steps[1]['reward'][0] == 0
 

@@ -13,6 +13,7 @@ import pytest
 from dv3 import errors
 from dv3 import registry
 from dv3.config import files
+from dv3.envs import extras
 from dv3.envs import spaces
 
 CASES = {  # component: (module, arguments, seeds its resets)
@@ -127,6 +128,31 @@ def test_dm_env_episodes_end_by_their_discount(discount, terminated):
   np.testing.assert_array_equal(obs['x'], np.float32([1.5]))
   _, reward, *ends, _ = env.step(1)
   assert reward == 2.0 and ends == [terminated, not terminated]
+
+
+@pytest.mark.parametrize('task, expected', [
+    ('point_mass_easy', ('point_mass', 'easy')),
+    ('humanoid_CMU_run', ('humanoid_CMU', 'run')),
+    ('humanoid_run', ('humanoid', 'run')),
+    ('ball_in_cup_catch', ('ball_in_cup', 'catch')),
+    ('cup_catch', ('ball_in_cup', 'catch')),
+    ('finger_turn_easy', ('finger', 'turn_easy'))])
+def test_control_tasks_are_found_by_their_names(task, expected, monkeypatch):
+  made = []
+  class Suite:
+    ALL_TASKS = (
+        ('point_mass', 'easy'), ('humanoid', 'run'), ('humanoid_CMU', 'run'),
+        ('ball_in_cup', 'catch'), ('finger', 'turn_easy'))
+
+    def load(self, domain, name):
+      made.append((domain, name))
+      return Episode(1.0)
+
+  monkeypatch.setattr(extras, 'load', lambda *args: Suite())
+  registry.get('env', 'dmc')(task=task)
+  assert made == [expected]
+  with pytest.raises(errors.UserError, match='not one of ball_in_cup_catch, '):
+    registry.get('env', 'dmc')(task='point_run')
 
 
 def test_the_extra_suites_has_what_tasks_need():

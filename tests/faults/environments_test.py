@@ -262,6 +262,16 @@ def test_hurry_shortens_the_wait(faulty):
   assert steps['is_last'].any()
 
 
+def test_a_step_that_is_too_slow_for_a_stop_is_no_failure(faulty):
+  collector = local.LocalCollector(
+      env=faulty(fault='hang'), num_envs=2, max_restarts=0)
+  collector.run(Constant(), None, 2)
+  collector.hurry(2.0)
+  steps, episodes = collect(collector, 8)
+  assert steps['is_last'][:, 1].any()
+  assert [e.worker for e in episodes] == [1]
+
+
 @pytest.mark.parametrize('ends', [1, 0])
 def test_hurry_does_not_wait_for_resets_that_hang_again(tmp_path, ends):
   path = tmp_path / 'slow_env.py'
@@ -383,6 +393,8 @@ def test_checks_let_through_what_environments_do():
     def step(self, action):
       return self.observe(), np.array([2.0]), False, False, {}
 
-  env = wrappers.Checked(Loose())
-  env.reset()
-  assert env.step(0)[1] == 2.0
+  for repeat in (1, 3):
+    env = wrappers.AutoReset(wrappers.Checked(
+        wrappers.ActionRepeat(Loose(), repeat)))
+    env.reset()
+    assert env.step(0)[1] == 2.0 * repeat

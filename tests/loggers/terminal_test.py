@@ -67,7 +67,8 @@ def test_losses_are_shown_if_short(clock):
   logger.progress(1, {})
   logger.write(1, {f'loss/part_{x}': 0.25 for x in range(9)})
   logger.progress(2, {})
-  logger.write(1, {'loss/total': 12.345678, 'loss/kl': 1.0})
+  logger.write(1, {
+      **{f'loss/part_{x}': 0.25 for x in range(9)}, 'train/loss': 12.345678})
   logger.progress(3, {})
   assert stream.getvalue().splitlines() == [
       '1 env steps | reward 0.25 kl 1', '2 env steps',

@@ -155,6 +155,18 @@ def test_full_chunks_are_written_once(tmp_path):
   assert len(numbers) == len(replay.chunks.alive()) - len(full)
 
 
+def test_a_full_chunk_without_sequences_is_not_written(tmp_path):
+  replay = replay_lib.Replay(
+      SPECS, capacity=2, length=1, context=0, chunk_steps=4, workers=2,
+      directory=tmp_path)
+  rng = np.random.default_rng(0)
+  replay.add(random_steps(rng, 2), np.array([0, 1]))
+  for worker in [0] * 3 + [1] * 8 + [0]:  # The first of 0 is long gone.
+    replay.add(random_steps(rng, 1), np.array([worker]))
+  replay.writer.settle(replay.chunks)
+  assert [x.name for x in tmp_path.iterdir() if '--' in x.name] == []
+
+
 def test_chunks_are_flushed_before_they_are_renamed(tmp_path, flushed):
   filled(tmp_path)
   folder = tmp_path / 'replay'
