@@ -68,6 +68,17 @@ def test_the_rest_is_refused_with_the_difference():
   assert 'docs/resume.md' in text
 
 
+@pytest.mark.parametrize('one, other, same', [
+    ('learn.rate = 1', 'learn.rate = 1.0', True),
+    ("learn.scales = {'a': 1.0, 'b': 2.0}", "learn.scales = {'b': 2, 'a': 1}",
+     True),
+    ("learn.scales = {'a': 1.0}", "learn.scales = {'a': 2}", False),
+    ('learn.widths = (1, 2)', 'learn.widths = (1, 3)', False),
+    ('learn.fast = True', 'learn.fast = False', False)])
+def test_equal_values_may_be_written_otherwise(one, other, same):
+  assert (config.compare(parse(one), parse(other)) == []) == same
+
+
 def test_another_part_is_refused():
   old = parse()
   new = config.parse(

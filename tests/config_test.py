@@ -233,6 +233,8 @@ def test_includes_of_a_users_file():
     ('learn.widths = [1, 2]', ['must be tuple[int, ...], not [1, 2] (list)']),
     ('learn.scales = {"a": "b"}', ['must be dict[str, float] | None']),
     ('learn.part = 3', ['not 3 (int)']),
+    ('A = {[1]: 2}', ['unhashable']),
+    ('import dv3.no_such', ["No module named 'dv3.no_such'"]),
     ('learn.name = @balancer.fake.sum', [
         'must be str, not @balancer.fake.sum (a reference)']),
     ('balancer.fake.other.factor = 3', [
@@ -338,6 +340,25 @@ def test_size_before_a_preset_that_gives_another():
   # Silently the preset's own would win.
   assert 'WIDTH, given in size/12m.gin:1, is declared again by base.gin:2' in (
       refused('size/12m.gin', 'preset/grid.gin'))
+
+
+@pytest.mark.parametrize('text, name', [
+    ('learn.part = @balancer.fake.other', 'fakes.learn.part'),
+    ('RATIO = 3', 'RATIO')])
+def test_what_a_base_after_it_would_undo(text, name):
+  # A variant, or a file of the user's, of which nothing would be left.
+  path = write('mine.gin', text + '\n')
+  assert refused(path, 'preset/grid.gin').startswith(
+      f'{name}, given in {path}:1, is set again by base.gin:')
+  assert 'give the base file first' in refused(path, 'preset/grid.gin')
+  if name != 'RATIO':
+    parse('preset/grid.gin', path)
+    variant = 'variant/other.gin'
+    assert f'{variant}:' in refused(variant, 'preset/grid.gin')
+
+
+def test_a_mark_of_windows_editors_is_skipped():
+  parse(write('mark.gin', "\ufeffinclude 'preset/grid.gin'\n"))
 
 
 def test_macro_of_itself():

@@ -91,7 +91,8 @@ def measure(
       'cpu_seconds': float(np.median(cpu)),
       'save_every_seconds': every,
       # From the begin of one to that of the next, which is early.
-      'share_of_time': median / (every - min(until_whole, every / 2)),
+      'share_of_time': (
+          median / (every - min(until_whole, every / 2)) if every > 0 else 0.0),
       'checkpoint_bytes': sum(sizes),
       'capacity': capacity,
       'peak_rss_bytes': machine.peak_rss_bytes(),

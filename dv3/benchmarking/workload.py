@@ -164,6 +164,23 @@ def make_agent(workload: Workload, strategy):
   return agent
 
 
+def require_unscaled(workload: Workload, what: str) -> None:
+  """Refuses a batch that would depend on how many replicas there are.
+
+  Args:
+    workload: what is to be measured or exported.
+    what: the command, for the message.
+
+  Raises:
+    UserError: if `train.scaling` is set.
+  """
+  if workload.settings['scaling'] is not None:
+    raise errors.UserError(
+        f'{what} knows no train.scaling, which multiplies the batch and the '
+        "rates by the number of replicas; add --gin_param='train.scaling = "
+        "None' and the train.batch_size and rates that you mean")
+
+
 def make_update(workload: Workload) -> step.Update:
   """Builds agent and update as training does."""
   settings = workload.settings

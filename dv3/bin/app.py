@@ -38,11 +38,14 @@ flags.DEFINE_multi_string(
 flags.DEFINE_string(
     'logdir', None, 'The run directory; dv3-train makes runs/<name of the last '
     '--gin_file> where none is given.')
-flags.DEFINE_integer('seed', None, 'Seed of the run or evaluation.')
+flags.DEFINE_integer(
+    'seed', None, 'Seed of the run or evaluation.', lower_bound=0,
+    upper_bound=2 ** 63 - 1)
 flags.DEFINE_boolean('debug', False, 'Show tracebacks and more of the log.')
 
 ERROR_CODE = 2
 """Exit code of an error that the user can cause."""
+_PATHS = ('logdir', 'output', 'video', 'reference')
 _INTERRUPTED_CODE = 130  # What a shell reports after Ctrl-C.
 
 
@@ -112,6 +115,11 @@ def _parse(
     rest = FLAGS(argv)
   except flags.Error as error:
     _fail(program, f'{error}; see {program} --help')
+  for name in _PATHS:  # Shells leave the ~ of --logdir=~/runs alone.
+    if name in FLAGS and FLAGS[name].value:
+      value = FLAGS[name].value
+      FLAGS[name].value = os.path.expanduser(value) if isinstance(
+          value, str) else [os.path.expanduser(x) for x in value]
   if len(rest) > 1 and not positional:
     _fail(
         program, f'unexpected argument {rest[1]!r}; every setting is a flag, '

@@ -140,6 +140,8 @@ def _update():
   """Measures updates."""
   workload, _ = _workload(_OBSERVATIONS.value)
   from dv3.benchmarking import update
+  from dv3.benchmarking import workload as workload_lib
+  workload_lib.require_unscaled(workload, 'dv3-bench update')
   result = update.measure(
       workload, repeats=_REPEATS.value, warmup=_WARMUP.value,
       gemm_size=_GEMM_SIZE.value, executed=_EXECUTED.value)

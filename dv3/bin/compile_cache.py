@@ -62,7 +62,7 @@ def enable(default: bool = True) -> 'Cache | None':
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = os.path.join(home, 'dv3', 'compiled')
   flags = os.environ.get('TF_XLA_FLAGS')
-  if (not folder or folder.startswith('~')
+  if (not folder or folder.startswith('~') or '"' in folder
       or 'persistent_cache' in (flags or '')
       or any(glob.glob(pattern) for pattern in _ACCELERATORS)):
     return None
@@ -77,7 +77,8 @@ def enable(default: bool = True) -> 'Cache | None':
         '(DV3_COMPILE_CACHE names another folder, or none if empty)',
         folder, error.strerror or error)
     return None
-  os.environ['TF_XLA_FLAGS'] = f'{flags or ""} {_FLAG}={cache.view}'.strip()
+  # Quoted, since TensorFlow would end the path at a space.
+  os.environ['TF_XLA_FLAGS'] = f'{flags or ""} {_FLAG}="{cache.view}"'.strip()
   cache.start()
   _enabled.append((cache, flags))
   return cache

@@ -88,6 +88,8 @@ def main(argv):
   # Whatever trained it: a program is one device's, and replicas compute what
   # one device does with the whole batch.
   workload.settings['distribution'] = 'single'
+  if _UPDATE.value:
+    workload_lib.require_unscaled(workload, '--update')
   update = workload_lib.make_update(workload)
   if FLAGS.logdir:
     _restore(update)

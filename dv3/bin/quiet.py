@@ -53,6 +53,9 @@ def _captured():
 
   It is shown after all if an exception passes.
   """
+  if sys.stderr is None:  # It was closed before the start.
+    yield
+    return
   sys.stderr.flush()
   original = os.dup(2)
   with tempfile.TemporaryFile() as file:

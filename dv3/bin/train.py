@@ -37,6 +37,13 @@ def _configure(logdir):
           f'{FLAGS.logdir} holds no run and no configuration was given; check '
           '--logdir, or begin with --gin_file=preset/quickstart.gin')
     return config.parse(FLAGS.gin_file, params, FLAGS.plugin)
+  if os.path.exists(os.path.join(logdir, 'manifest.json')):
+    raise errors.UserError(
+        f'{logdir} is one checkpoint of a run; give the run, '
+        f'--logdir={pathlib.Path(logdir).absolute().parents[1]}, which goes on '
+        'from its last one')
+  if FLAGS.gin_file:  # What these import, the run may have been made with.
+    config.parse(FLAGS.gin_file, params, FLAGS.plugin)
   old = config.load(logdir, plugins=FLAGS.plugin)
   if FLAGS.gin_file:
     new = config.parse(FLAGS.gin_file, params, FLAGS.plugin)
@@ -46,7 +53,9 @@ def _configure(logdir):
     return old
   config.require_resumable(old, new)
   for difference in config.compare(old, new):
-    print(f'{difference.name}: {difference.old} becomes {difference.new}')
+    print(
+        f'{difference.name}: {difference.old} becomes {difference.new}',
+        file=sys.stderr if _DRY_RUN.value else sys.stdout)
   return new
 
 

@@ -49,7 +49,8 @@ class Bindings(NamedTuple):
     macros: by name.
     parameters: by (scope, full selector, argument).
     undone: by name, a macro's value and the later declaration that took it
-      back, though another value may follow.
+      back, or any value and that of a base after it, though another value may
+      follow.
     overridden: what a flag's parameter replaced. A macro that it refers to is
       not idle: who gives a flag need not edit files.
   """
@@ -64,17 +65,23 @@ def merge(bindings: Iterable[reader.Binding]) -> Bindings:
   """Lets later bindings win over earlier ones."""
   result = Bindings({}, {}, {}, [])
   for binding in bindings:
-    if binding.selector:
-      if binding.from_flag and binding.key in result.parameters:
-        result.overridden.append(result.parameters[binding.key])
-      result.parameters[binding.key] = binding
-      continue
-    name = binding.argument
-    old = result.macros.get(name)
-    if old and is_required(binding.value) and not is_required(old.value):
+    name = binding.name
+    stored = result.parameters if binding.selector else result.macros
+    key = binding.key if binding.selector else name
+    old = stored.get(key)
+    if old and binding.selector and binding.from_flag:
+      result.overridden.append(old)
+    if old and not is_required(old.value) and (
+        is_required(binding.value) and not binding.selector
+        or _is_base(binding) and not _is_base(old)):
       result.undone[name] = old, binding
-    result.macros[name] = binding
+    stored[key] = binding
   return result
+
+
+def _is_base(binding: reader.Binding) -> bool:
+  """Whether a binding stands in a base, a shipped file in no folder."""
+  return binding.ours and '/' not in binding.where
 
 
 def is_required(value: Any) -> bool:
@@ -133,7 +140,8 @@ def check_choices(bindings: Bindings) -> None:
   """Raises UserError if a declared choice was not made, naming the remedy."""
   for name, (old, declared) in bindings.undone.items():
     raise errors.UserError(
-        f'{name}, given in {old.where}, is declared again by '
+        f'{name}, given in {old.where}, is '
+        f'{"declared" if is_required(declared.value) else "set"} again by '
         f'{declared.where}; give the base file first, then size, '
         'task, variant, dist')
   missing = [n for n, b in bindings.macros.items() if is_required(b.value)]
@@ -239,6 +247,8 @@ def _misfit(value: Any, kind: str) -> str:
   """Returns why a reference, or a tuple of them, is not of a kind, or ''."""
   if value is None:
     return ''
+  if isinstance(value, list):
+    return ''  # `check_types` says that it must be a tuple.
   several = isinstance(value, tuple)
   wanted = f'{"components" if several else "a component"} of kind {kind}'
   remedy = f'; `dv3-components list {kind}` shows them'

@@ -100,7 +100,8 @@ def read(path: str) -> str:
     UserError: if it cannot be read.
   """
   try:
-    with open(path, encoding='utf-8') as file:
+    # Windows' editors begin files with a mark, which is skipped.
+    with open(path, encoding='utf-8-sig') as file:
       return file.read()
   except (OSError, UnicodeDecodeError) as error:
     raise errors.UserError(

@@ -158,7 +158,9 @@ def _statements(text: str, label: str, is_file: bool) -> Iterator[Any]:
   """Yields gin's statements; syntax errors become one line."""
   try:
     yield from config_parser.ConfigParser(text, _Delegate())
-  except (SyntaxError, tokenize.TokenError) as error:
+  except (
+      SyntaxError, tokenize.TokenError, TypeError, ValueError,
+      RecursionError) as error:
     number = getattr(error, 'lineno', None)
     line = f':{number}' if number else ''
     cause = str(error.args[0]).strip().replace('\n', ' ')
@@ -193,7 +195,11 @@ def _import(statement) -> None:
         f'{module} is not supported; register the component with '
         '@dv3.register and import its module')
   if module.partition('.')[0] == 'dv3':
-    importlib.import_module(module)
+    try:
+      importlib.import_module(module)
+    except ImportError as error:
+      raise errors.UserError(
+          f'cannot import {module}: {error}; dv3 has no such module') from error
   else:
     plugins.load([module])
 

@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+from typing import Any
 from typing import NamedTuple
 
 from dv3 import errors
@@ -65,13 +66,15 @@ def compare(
   result = []
   for key in sorted(before.keys() | after.keys()):
     values = [
-        repr(side[key]) if key in side else _default(key)
+        side[key] if key in side else _default(key)
         for side in (before, after)]
-    if values[0] != values[1]:
+    if not _same(*values):
       name = _name(key)
-      allowed = _may_change(name, values) and not (
+      texts = [
+          'unset' if x is inspect.Parameter.empty else repr(x) for x in values]
+      allowed = _may_change(name, texts) and not (
           name in _SCALED and _is_scaled(before))
-      result.append(Difference(name, values[0], values[1], allowed))
+      result.append(Difference(name, *texts, allowed))
   return result
 
 
@@ -101,10 +104,21 @@ def _is_scaled(parameters: dict[tuple, object]) -> bool:
   return parameters.get(('', 'dv3.train', 'scaling')) is not None
 
 
-def _default(key: tuple[str, str, str]) -> str:
+def _default(key: tuple[str, str, str]) -> Any:
   _, selector, argument = key
-  value = names.default(selector, argument)
-  return 'unset' if value is inspect.Parameter.empty else repr(value)
+  return names.default(selector, argument)
+
+
+def _same(a: Any, b: Any) -> bool:
+  """Whether values amount to the same: 1 and 1.0 do, 1 and True do not."""
+  if isinstance(a, dict) and isinstance(b, dict):
+    return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+  if isinstance(a, (list, tuple)) and type(a) is type(b):
+    return len(a) == len(b) and all(map(_same, a, b))
+  numbers = isinstance(a, (int, float)) and isinstance(b, (int, float))
+  if numbers and not isinstance(a, bool) and not isinstance(b, bool):
+    return a == b
+  return repr(a) == repr(b)
 
 
 def _name(key: tuple[str, str, str]) -> str:

@@ -1,5 +1,8 @@
 """What `dv3-export` writes: the update and the policy."""
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
@@ -105,7 +108,8 @@ class ServedPolicy(tf.Module):
 
   The signatures 'serving_default' and 'initial' are the same with flat
   names: 'obs_<key>', 'is_first', 'state_<number>', 'call_index'; what comes out
-  is 'action_<name>' and 'state_<number>'.
+  is 'action_<name>' and 'state_<number>'. In <key> and <name> all but ASCII
+  letters and digits is '_'; the second of two that are then equal ends in '_2'.
 
   Args:
     agent: the built agent.
@@ -143,8 +147,10 @@ class ServedPolicy(tf.Module):
     self.step = run
     self.initial = initial
     flat_state = tf.nest.flatten(structure)
-    plain = lambda name: name.replace('/', '_')
-    names = {f'obs_{plain(key)}': key for key in obs}
+    names = _flat_names('obs', obs)
+    action_names = {
+        key: name for name, key in _flat_names(
+            'action', agent.codec.specs).items()}
 
     @tf.function(autograph=False)
     def serve(**flat):
@@ -154,8 +160,7 @@ class ServedPolicy(tf.Module):
               flat[f'state_{i}'] for i in range(len(flat_state))]),
           flat['call_index'])
       return {
-          **{f'action_{plain(key)}': x
-             for key, x in result['actions'].items()},
+          **{action_names[key]: x for key, x in result['actions'].items()},
           **_numbered(result['state'])}
 
     @tf.function(autograph=False)
@@ -177,6 +182,19 @@ class ServedPolicy(tf.Module):
   def save(self, folder: str) -> None:
     """Writes the SavedModel."""
     tf.saved_model.save(self, folder, signatures=self._signatures())
+
+
+def _flat_names(prefix: str, keys: Iterable[str]) -> dict[str, str]:
+  """Returns {a name that may be an argument's: key}."""
+  names: dict[str, str] = {}
+  for key in keys:
+    name = f'{prefix}_{re.sub("[^0-9A-Za-z]", "_", key)}'
+    number = 2
+    while name in names:
+      name = f'{name.removesuffix(f"_{number - 1}")}_{number}'
+      number += 1
+    names[name] = key
+  return names
 
 
 def _numbered(state) -> dict[str, tf.Tensor]:

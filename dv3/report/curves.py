@@ -3,6 +3,7 @@
 import gzip
 import json
 import pathlib
+import zlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -181,7 +182,8 @@ def read_reference(
         steps, scores = np.array(pairs, np.float64).T
         methods.setdefault((record['task'], record['method']), []).append(
             (steps / action_repeat, scores))
-  except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
+  except (
+      OSError, EOFError, ValueError, TypeError, KeyError, zlib.error) as error:
     raise errors.UserError(
         f'--reference={path} cannot be read: {error!r}; it must be JSON or '
         'gzip of it, a list of {task, method, seed, xs, ys}') from error

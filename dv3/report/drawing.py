@@ -71,7 +71,7 @@ def _draw_task(axes: Any, task, curves, references):
     _draw_curve(axes, curve, _GREY, style, 0.12)
   for number, curve in enumerate(curves):
     _draw_curve(axes, curve, _COLOURS[number % len(_COLOURS)], '-', 0.18)
-  axes.set_title(task, loc='left', fontweight='bold')
+  axes.set_title(_text(task), loc='left', fontweight='bold')
   axes.set_xlabel('env steps')
   axes.set_ylabel('episode score')
   axes.set_xlim(0, max(curve.steps[-1] for curve in curves))
@@ -91,11 +91,16 @@ def _draw_curve(axes, curve, colour, style, alpha):
   axes.plot(
       curve.steps, curve.mean, style, color=colour, linewidth=1.8,
       marker=marker,
-      label=f'{curve.label}, {seeds}' if curve.label else seeds)
+      label=f'{_text(curve.label)}, {seeds}' if curve.label else seeds)
   if curve.seeds > 1:
     axes.fill_between(
         curve.steps, curve.low, curve.high, color=colour, alpha=alpha,
         linewidth=0)
+
+
+def _text(name: str) -> str:
+  """Returns a name that is not taken for a formula between dollars."""
+  return name.replace('$', r'\$')
 
 
 def _short(value, position=None):

@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def find(logdirs: Iterable[str]) -> list[Run]:
       raise errors.UserError(
           f'{logdir} is not a folder; give run directories, or a folder that '
           'holds them, as --logdir')
-    found = sorted(path.parent for path in folder.rglob('scores.jsonl'))
+    found = sorted(_holding(folder))
     if not found:
       raise errors.UserError(
           f'{logdir} holds no scores.jsonl; give the run directories that '
@@ -68,6 +69,19 @@ def find(logdirs: Iterable[str]) -> list[Run]:
   return _tell_apart(runs, configs)
 
 
+def _holding(folder: pathlib.Path) -> Iterable[pathlib.Path]:
+  """Yields the folders with scores, behind links too, each once."""
+  seen = set()
+  for path, folders, names in os.walk(folder, followlinks=True):
+    real = os.path.realpath(path)
+    if real in seen:
+      folders.clear()  # A link to above, or to what was walked already.
+      continue
+    seen.add(real)
+    if 'scores.jsonl' in names:
+      yield pathlib.Path(path)
+
+
 def read_scores(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """Reads scores.jsonl; a line that is being written is left out.
 
@@ -79,7 +93,7 @@ def read_scores(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
       record = json.loads(line)
       step, score = int(record['step']), float(record['episode/score'])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
       continue
     if np.isfinite(score):
       steps.append(step)

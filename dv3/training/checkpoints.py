@@ -11,9 +11,11 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
@@ -321,15 +323,29 @@ def read_variables(folder: pathlib.Path, **trackables: Any) -> None:
     UserError: if the checkpoint has other variables.
   """
   try:
-    status = tf.train.Checkpoint(**trackables).read(str(folder / 'variables'))
-    # Only what was asked for: an evaluation leaves the optimizer where it is.
-    status.expect_partial().assert_existing_objects_matched()
+    with _plain(folder) as path:
+      status = tf.train.Checkpoint(**trackables).read(str(path / 'variables'))
+      # Only what was asked for: an evaluation leaves the optimizer where it is.
+      status.expect_partial().assert_existing_objects_matched()
   except (AssertionError, ValueError) as error:  # Missing, of another shape.
     tf.get_logger().addFilter(_is_news)
     raise errors.UserError(
         f'the checkpoint {folder} has other variables than this '
         f'configuration builds ({str(error)[:200]}); use the configuration '
         'that made it, or another --logdir') from error
+
+
+@contextlib.contextmanager
+def _plain(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a folder by a path that TensorFlow does not take for a pattern.
+
+  It finds no checkpoint where the path has brackets or backslashes, as in
+  `runs/lr[1e-4]`.
+  """
+  with tempfile.TemporaryDirectory() as place:
+    link = pathlib.Path(place) / 'checkpoint'
+    link.symlink_to(folder.resolve())
+    yield link
 
 
 def _is_news(record) -> bool:

@@ -124,7 +124,8 @@ def train(
       'train.replayed_steps_per_env_step': replayed_steps_per_env_step,
       'train.replay_context': replay_context,
       'train.prefill_env_steps': prefill_env_steps,
-      'train.seed': seed})
+      'train.replicas': replicas})
+  errors.check_within(0, 2 ** 63 - 1, {'train.seed': seed})
   with contextlib.ExitStack() as stack:
     stop = run.Stop()
     place = cluster.place() if distribution == 'multiworker' else (0, 1)

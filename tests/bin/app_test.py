@@ -53,7 +53,23 @@ def test_shared_flags(run):
   assert done.stdout == "['a', 'b'] ['x = 1'] ['p'] here 3 False\n"
 
 
+def test_a_home_is_found_in_paths(run):
+  done = run('--logdir=~/runs/x', body='print(flags.FLAGS.logdir)')
+  assert done.stdout.startswith('/'), done.stderr
+  assert done.stdout.endswith('/runs/x\n') and '~' not in done.stdout
+
+
+def test_it_runs_with_stderr_closed(program, tmp_path):
+  done = subprocess.run(
+      ['sh', '-c', f'{sys.executable} {program("import tensorflow; print(1)")} '
+       '2>&-'], text=True, capture_output=True, cwd=tmp_path,
+      env={'PYTHONPATH': str(ROOT)})
+  assert (done.returncode, done.stdout) == (0, '1\n')
+
+
 @pytest.mark.parametrize('arguments, expected', [
+    (['--seed=-1'], 'flag --seed=-1: -1 is not an integer in the range [0, '
+                    '9223372036854775807]; see dv3-prog --help'),
     (['--gin_fil=a'], "Unknown command line flag 'gin_fil'. Did you mean: "
                       'gin_file ?; see dv3-prog --help'),
     (['--seed=many'], "flag --seed=many: invalid literal for int() with base "

@@ -187,7 +187,8 @@ def test_a_folder_that_vanishes_or_a_full_disk_stops_nothing(
 
 @pytest.mark.parametrize('settings', [
     {'DV3_COMPILE_CACHE': ''},
-    {'TF_XLA_FLAGS': '--tf_xla_persistent_cache_directory=/mine'}])
+    {'TF_XLA_FLAGS': '--tf_xla_persistent_cache_directory=/mine'},
+    {'DV3_COMPILE_CACHE': '/tmp/with"quote'}])
 def test_it_can_be_switched_off(settings, monkeypatch):
   for name, value in settings.items():
     monkeypatch.setenv(name, value)
@@ -273,7 +274,7 @@ def test_flags_come_and_go_with_it(tmp_path, monkeypatch):
     cache = compile_cache.enable()
     assert os.environ['TF_XLA_FLAGS'].split() == [
         *([mine] if mine else []),
-        f'--tf_xla_persistent_cache_directory={cache.view}']
+        f'--tf_xla_persistent_cache_directory="{cache.view}"']
     assert compile_cache.enable() is None
     compile_cache.disable()
     assert os.environ.get('TF_XLA_FLAGS') == mine and not cache.view.exists()
@@ -303,7 +304,7 @@ def train(folder, logdir):
 
 
 def test_a_run_takes_over_what_another_compiled_and_computes_the_same(tmp_path):
-  folder = tmp_path / 'kept'
+  folder = tmp_path / 'kept here'
   first, taken = train(folder, tmp_path / 'first')
   assert {'loss/actor', 'loss/critic', 'loss/dynamics'} <= first.keys()
   assert taken == 0

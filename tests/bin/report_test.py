@@ -135,6 +135,11 @@ def test_flags_for_published_curves_need_their_file(folder):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_names_with_dollars_are_no_formulas(tmp_path):
+  curve = curves.curve('$x_', [(np.array([1.0, 2.0]), np.array([2.0, 3.0]))])
+  assert drawing.draw({'cost in $ or $_{': [curve]}, {}).startswith(b'\x89PNG')
+
+
 def test_one_episode_is_a_dot():
   from matplotlib import figure
   axes = figure.Figure().subplots()

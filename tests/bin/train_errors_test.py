@@ -1,10 +1,13 @@
 """Bad input to dv3-train: one clear line, exit code 2, nothing lost."""
 
+import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
+ROOT = pathlib.Path(__file__).absolute().parents[2]
 BASE = ['--gin_file=dreamerv3.gin', '--gin_file=size/1m.gin']
 CARTPOLE = [*BASE, '--gin_file=task/cartpole.gin']
 CUSTOM = '''
@@ -131,6 +134,51 @@ def test_a_logdir_without_a_run_is_named(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_is_no_run(tmp_path):
+  folder = tmp_path / 'run' / 'checkpoints' / 'step-000000000010'
+  folder.mkdir(parents=True)
+  for name in ('config.gin', 'manifest.json'):
+    (folder / name).write_text('')
+  for flags in ([], CARTPOLE, [*CARTPOLE, '--dry_run']):
+    check(
+        train(*flags, f'--logdir={folder}'), 'is one checkpoint of a run',
+        f'--logdir={tmp_path / "run"},')
+  assert len(list(folder.iterdir())) == 2
+
+
+def test_a_part_that_a_gin_file_imports_may_resume(tmp_path):
+  (tmp_path / 'acme_heads.py').write_text('''
+from dv3 import registry
+from dv3.heads import binary
+
+@registry.register('head', 'acme.binary')
+class Mine(binary.BinaryHead):
+  pass
+''')
+  (tmp_path / 'mine.gin').write_text(
+      'import acme_heads\nAgent.continuation = @head.acme.binary\n')
+  run = [*CARTPOLE, '--gin_param=DETER = 16', f'--logdir={tmp_path / "run"}']
+  def start(*more):
+    return subprocess.run(
+        [sys.executable, '-m', 'dv3.bin.train', *run, '--dry_run',
+         f'--gin_file={tmp_path / "mine.gin"}', *more],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{ROOT}'})
+  subprocess.run(
+      [sys.executable, '-c', 'from dv3 import config; config.parse('
+       "['dreamerv3.gin', 'size/1m.gin', 'task/cartpole.gin', 'mine.gin'], "
+       "['DETER = 16']).save('run')"], check=True, cwd=tmp_path,
+      env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{ROOT}'})
+  again = start()
+  assert again.returncode == 0, again.stderr
+  changed = start('--gin_param=train.log_every_seconds = 3.0')
+  assert changed.returncode == 0, changed.stderr
+  assert len(changed.stdout.splitlines()) == 1
+  assert 'train.log_every_seconds: 30 becomes 3.0' in changed.stderr
+  other = start('--gin_param=core.rssm.classes = 8')
+  assert other.returncode == 2 and 'core.rssm.classes was' in other.stderr
+
+
 def test_a_dry_run_checks_the_exploration():
   check(
       train(*CARTPOLE, '--dry_run', '--gin_file=variant/exploration_noise.gin',
@@ -142,6 +190,8 @@ def test_a_dry_run_checks_the_exploration():
     ('train.env_steps = 5', ['less than one batch']),
     ('train.replay_capacity = 10', ['train.replay_capacity 10', '1024']),
     ('optimizer.laprop.learning_rate = -1', ['learning_rate']),
+    ('train.seed = 9223372036854775808', ['train.seed', '9223372036854775807']),
+    ('train.replicas = -1', ['train.replicas is -1']),
     ("train.jit_compile = 'yes'", ["train.jit_compile is 'yes'"]),
     ("train.optimizers = (('agent', ('core',), @optimizer.laprop),)",
      ['in no optimizer group'])])

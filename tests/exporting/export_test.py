@@ -207,6 +207,18 @@ def test_saved_model_acts_like_the_policy(agent, tmp_path):
 
 
 @pytest.mark.slow
+def test_saved_model_has_names_for_all_observations(tmp_path):
+  keys = ['my obs.x-y', '\u00fc', 'a/b', 'a_b', 'a_b_2']
+  agent = small_agent.make(
+      obs_spec=dict.fromkeys(keys, small_agent.OBS_SPEC['vector']))
+  agent.build()
+  programs.ServedPolicy(agent, seed=5).save(str(tmp_path))
+  signature = tf.saved_model.load(str(tmp_path)).signatures['serving_default']
+  names = set(signature.structured_input_signature[1])
+  assert {x for x in names if x.startswith('obs_')} == {
+      'obs_my_obs_x_y', 'obs__', 'obs_a_b', 'obs_a_b_2', 'obs_a_b_2_2'}
+
+
 def test_gradients_are_those_of_tensorflow(agent, tmp_path):
   update = make_update(agent)
   batch = small_agent.batch(size=2, length=3)
@@ -295,3 +307,14 @@ def test_a_configuration_for_several_devices_is_exported_for_one(
       text=True, capture_output=True, check=False)
   assert done.returncode == 0, done.stderr
   assert set(json.loads(done.stdout)) == {'policy', 'saved_model'}
+
+
+def test_a_batch_that_depends_on_replicas_is_not_exported(tmp_path):
+  done = subprocess.run(
+      [sys.executable, '-m', 'dv3.bin.export', '--gin_file=dreamerv3.gin',
+       '--gin_file=size/1m.gin', '--gin_file=task/cartpole.gin',
+       '--gin_file=dist/scaled.gin', '--observations=4', '--actions=2',
+       '--update', f'--output={tmp_path}'],
+      text=True, capture_output=True, check=False)
+  assert done.returncode == 2
+  assert '--update knows no train.scaling' in done.stderr

@@ -96,7 +96,8 @@ def test_published_scores_count_frames(tmp_path, pack):
 
 
 @pytest.mark.parametrize('content', [
-    b'{', b'[{"task": "x"}]', b'\x1f\x8b123', b'[3]'])
+    b'{', b'[{"task": "x"}]', b'\x1f\x8b123', b'[3]',
+    gzip.compress(b'[]')[:10] + b'\xff' * 20])
 def test_a_damaged_reference_is_named(tmp_path, content):
   path = tmp_path / 'scores'
   path.write_bytes(content)

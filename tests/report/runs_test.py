@@ -61,10 +61,22 @@ def test_without_a_configuration_folders_are_the_names(tmp_path):
       ('cartpole', 'seed0'), ('cartpole', 'seed1')]
 
 
+def test_links_are_followed_once(tmp_path):
+  _write(tmp_path / 'disk' / 'a', [(1, 2.0)])
+  folder = tmp_path / 'runs'
+  folder.mkdir()
+  (folder / 'linked').symlink_to(tmp_path / 'disk' / 'a')
+  (folder / 'again').symlink_to(tmp_path / 'disk' / 'a')
+  (folder / 'above').symlink_to(folder)
+  assert [run.path for run in runs_lib.find([str(folder)])] == [
+      tmp_path / 'disk' / 'a']
+
+
 def test_damaged_lines_are_left_out(tmp_path):
   path = tmp_path / 'scores.jsonl'
   path.write_text(
       '{"step": 1, "episode/score": 2.5}\n{"step": 2, "episode/score": null}\n'
+      '{"step": Infinity, "episode/score": 3}\n'
       '7\n{"step": 3, "episode/score": 4}\n{"step": 9, "epis')
   steps, scores = runs_lib.read_scores(path)
   np.testing.assert_array_equal(steps, [1, 3])

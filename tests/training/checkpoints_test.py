@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dv3 import errors
 from dv3.training import checkpoints
@@ -133,6 +134,19 @@ def test_an_error_in_the_thread_is_raised_at_the_next_look(tmp_path):
   with pytest.raises(errors.UserError, match='No space left.*free space'):
     assert points.writing
   assert [x.name for x in points.directory.iterdir()] == ['step-000000000001']
+
+
+@pytest.mark.parametrize(
+    'name', ['lr[1e-4]', 'back\\slash', 'sweep,lr=[1]', 'a b', 'x{1}', '*?'])
+def test_variables_of_any_folder_are_found(tmp_path, name):
+  folder = tmp_path / name / 'step-1'
+  folder.mkdir(parents=True)
+  module = tf.Module()
+  module.kernel = tf.Variable([1.0, 2.0])
+  checkpoints.write_variables(folder, module=module)
+  module.kernel.assign([0.0, 0.0])
+  checkpoints.read_variables(folder, module=module)
+  np.testing.assert_array_equal(module.kernel, [1.0, 2.0])
 
 
 def test_state_round_trip_without_pickle(tmp_path):

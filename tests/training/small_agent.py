@@ -38,10 +38,11 @@ def make(compute_dtype='float32', images=False, **kwargs):
       'continuation': part('head', 'binary', units=8),
       'actor': part('head', 'actor', units=8, layers=1),
       'critic': part('head', 'twohot', units=8, layers=1, bins=41)}
+  defaults = {
+      'obs_spec': {**OBS_SPEC, **(IMAGE if images else {})},
+      'action_spec': ACTION_SPEC, 'imagination_horizon': 3}
   return agent_lib.Agent(
-      obs_spec={**OBS_SPEC, **(IMAGE if images else {})},
-      action_spec=ACTION_SPEC, imagination_horizon=3,
-      compute_dtype=compute_dtype, **{**parts, **kwargs})
+      compute_dtype=compute_dtype, **{**defaults, **parts, **kwargs})
 
 
 def batch(size=4, length=5, seed=0, images=False):
