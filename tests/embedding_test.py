@@ -258,6 +258,41 @@ def test_heads_take_features_without_a_batch(name):
     np.testing.assert_array_equal(rng.sample(one), rng.sample(batch)[0])
 
 
+@pytest.mark.parametrize('shape', [(4, 2), (2,), (), (3, 1, 2), (4, 1)])
+def test_two_hot_targets_may_have_more_axes(shape):
+  logits = tf.random.stateless_normal([2, 21], (0, 1))
+  dist = distributions.TwoHot(logits, np.linspace(-10, 10, 21))
+  value = tf.random.stateless_uniform(shape, (0, 2), -9.0, 9.0)
+  with tf.GradientTape() as tape:
+    tape.watch(logits)
+    dist = distributions.TwoHot(logits, np.linspace(-10, 10, 21))
+    found = dist.log_prob(value)
+  whole = np.broadcast_to(value, np.broadcast_shapes(shape, (2,)))
+  logs = tf.nn.log_softmax(logits).numpy()
+  low = np.floor(whole).astype(int)
+  pick = lambda bins: np.stack([
+      logs[i, bins[..., i] + 10] for i in range(2)], -1)
+  share = whole - low
+  np.testing.assert_allclose(
+      found, (1 - share) * pick(low) + share * pick(low + 1), rtol=1e-4,
+      atol=1e-5)
+  assert tape.gradient(found, logits).shape == logits.shape
+
+
+def test_a_decoder_takes_features_without_a_batch():
+  decoder = registry.get('decoder', 'cnn')(
+      obs_spec={'image': types.Spec((16, 16, 3), 'uint8')},
+      feature_spec={'deter': 16, 'stoch': 16}, units=8, blocks=4, depth=4,
+      multipliers=(2, 2))
+  decoder.build()
+  features = {
+      name: tf.random.stateless_normal([2, 16], (0, i))
+      for i, name in enumerate(('deter', 'stoch'))}
+  one = decoder({name: x[0] for name, x in features.items()})['image'].mean()
+  np.testing.assert_allclose(
+      one, decoder(features)['image'].mean()[0], rtol=1e-4, atol=1e-4)
+
+
 def test_keys_fold_every_integer():
   draw = lambda use: distributions.Rng(0).fold(use).uniform([2]).numpy()
   np.testing.assert_array_equal(draw(-1), draw(2 ** 64 - 1))

@@ -52,6 +52,10 @@ CORE = {'token_size': 4, 'action_size': 2}
      'number of encoder.cnn.multipliers is 0'),
     ('encoder', 'valid_cnn', {'obs_spec': IMAGE, 'kernel_size': 0},
      'encoder.valid_cnn.kernel_size'),
+    ('encoder', 'valid_cnn', {'obs_spec': IMAGE, 'kernel_size': 1},
+     'encoder.valid_cnn.kernel_size'),
+    ('encoder', 'valid_cnn', {'obs_spec': IMAGE, 'kernel_size': 99},
+     'encoder.valid_cnn.kernel_size'),
     *(('encoder', name, {'obs_spec': NUMBERS},
        r"'numbers' of shape \(3,\) is no image.*encoder.dict")
       for name in ('cnn', 'valid_cnn')),

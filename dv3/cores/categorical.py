@@ -293,6 +293,8 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
     if not isinstance(found, picking.Picked):
       return base.scan(step, (), state, horizon)
     sure = True
+    index, exact, _ = found.classes
+    exact = tf.constant(True) if exact is None else exact
 
     def with_classes(t, inputs, carried):
       nonlocal sure
@@ -306,7 +308,7 @@ class CategoricalCore(base.RecurrentCore, interfaces.Core):
       return (latents, action, index), (state, index, exact)
 
     (latents, actions, index), (state, last, _) = base.scan(
-        with_classes, (), (state, *found.classes[:2]), horizon)
+        with_classes, (), (state, index, exact), horizon)
     if sure:
       picking.remember(latents.stoch, index[..., None])
       picking.remember(state.stoch, last[..., None])

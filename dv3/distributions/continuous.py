@@ -223,8 +223,10 @@ class TruncatedNormal(base.Distribution):
   def draw(self, rng):
     """Returns loc + scale * ndtri(...), in [-1, 1]."""
     uniform = rng.uniform(linear.dynamic_shape(self.loc))
-    value = self.loc + self.scale * tf.math.ndtri(
-        self._below + uniform * self._mass)
+    # Rounding must not reach 1, whose quantile is infinite.
+    quantile = tf.minimum(
+        self._below + uniform * self._mass, 1.0 - 2.0 ** -24)
+    value = self.loc + self.scale * tf.math.ndtri(quantile)
     # Rounding may leave the interval; the gradient goes on as if it had not.
     inside = tf.clip_by_value(value, -1.0 + 1e-6, 1.0 - 1e-6)
     return value + tf.stop_gradient(inside - value)

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from dv3.distributions import base
 from dv3.nets import symlog as symlog_lib
+from dv3.nets import xla
 
 
 def symexp_bins(count: int) -> np.ndarray:
@@ -52,7 +53,7 @@ class TwoHot(base.Distribution):
     self._remember('logits', logits=logits, bins=bins)
 
   def encode(self, target):
-    """Returns the two-hot weights [..., M] of a target [...]."""
+    """Returns the weights [..., M] of a target [...] in the bins' space."""
     low, high, weight_low, weight_high = self._neighbours(target)
     count = len(self.bins)
     return (
@@ -60,12 +61,19 @@ class TwoHot(base.Distribution):
         + tf.one_hot(high, count) * weight_high[..., None])
 
   def _log_prob(self, value):
-    value = tf.broadcast_to(
-        tf.cast(value, tf.float32), tf.shape(self.logits)[:-1])
+    value = tf.cast(value, tf.float32)
+    logits, logsumexp = self.logits, self._largest + tf.math.log(self._total)
+    shape, batch = tf.shape(logsumexp), logsumexp.shape
+    whole = tf.broadcast_static_shape(value.shape, batch)
+    if not whole.is_compatible_with(batch):  # Several samples of each.
+      shape = tf.broadcast_dynamic_shape(tf.shape(value), shape)
+      logits = tf.broadcast_to(
+          logits, tf.concat([shape, [len(self.bins)]], 0))
+      logsumexp = tf.broadcast_to(logsumexp, shape)
     stop = tf.stop_gradient
     return _cross_entropy(
-        self.logits, stop(self._largest + tf.math.log(self._total)),
-        *map(stop, self._neighbours(value)))
+        logits, stop(logsumexp),
+        *map(stop, self._neighbours(tf.broadcast_to(value, shape))))
 
   def _mean(self):
     values = self._exponentials
@@ -73,6 +81,8 @@ class TwoHot(base.Distribution):
     # Pairs first: a plain sum over 255 equal probabilities gives 1, not 0.
     pairs = values[..., -half:] - values[..., :half][..., ::-1]
     bins = tf.constant(self.bins[-half:])
+    if xla.for_accelerator():  # Products may be TF32 there.
+      return tf.reduce_sum(pairs * bins, -1) / self._total
     if pairs.shape.rank == 1:  # There is no product of two vectors.
       return tf.linalg.matvec(pairs[None], bins)[0] / self._total
     return tf.linalg.matvec(pairs, bins) / self._total

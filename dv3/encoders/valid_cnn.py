@@ -37,7 +37,7 @@ class ValidCNNEncoder(part.Part, interfaces.Encoder):
 
   Raises:
     UserError: for images that differ in size, or are below 10 pixels a side;
-      or a number below 1.
+      a depth below 1, or kernels below 2 pixels or larger than the images.
 
   Source: Hafner et al. 2021 (DreamerV2), appendix; danijar/dreamerv2 0216d33,
     `Encoder`.
@@ -50,10 +50,13 @@ class ValidCNNEncoder(part.Part, interfaces.Encoder):
       norm: str = 'none', act: str = 'elu', use_bias: bool = True,
       fan: str = 'average', dtype: str = 'float32'):
     super().__init__(dtype=dtype)
-    errors.check_least(1, errors.named(
-        self.COMPONENT, depth=depth, kernel_size=kernel_size))
+    errors.check_least(1, errors.named(self.COMPONENT, depth=depth))
+    errors.check_least(2, errors.named(
+        self.COMPONENT, kernel_size=kernel_size))
     self.obs_spec = types.freeze(obs_spec)
     self.size = images.common_size(obs_spec, 10)
+    errors.check_within(2, min(self.size), errors.named(
+        self.COMPONENT, kernel_size=kernel_size))
     sizes = images.valid_sizes(self.size, kernel_size)
     self.depths = tuple(depth * 2 ** i for i in range(len(sizes)))
     self.token_size = math.prod(sizes[-1]) * self.depths[-1]

@@ -314,7 +314,7 @@ def stage(x, conv, norm, act, pool: bool = False):
     y = conv.finish(tf.cast(y, tf.float32), *weights[:len(biases)])
     rows = act(norm.compute(_rows(y), *weights[len(biases):]))
     return tf.reshape(tf.cast(rows, conv.compute_dtype), tf.shape(y))
-  return fusion.fused(rest, y, *biases, *norm.trainable_variables)
+  return fusion.fused(rest, y, *biases, *norm.variables)
 
 
 def multiplications(layers, size: tuple[int, int], halved: bool = False):

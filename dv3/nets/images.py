@@ -105,7 +105,7 @@ def common_size(specs: types.Specs, least: int = 1) -> tuple[int, int]:
 def valid_sizes(size: tuple[int, int], kernel: int) -> list[tuple[int, int]]:
   """Returns the maps' sizes under stride-2 convolutions without padding.
 
-  As many as leave a map of one pixel or more.
+  As many as leave a map of one pixel or more, with a kernel of at least 2.
   """
   sizes = []
   while min(size) >= kernel:

@@ -176,7 +176,8 @@ class BlockLinear(keras.layers.Layer):
   def call(self, x):
     kernel = loops.cast(self.kernel, self.compute_dtype)
     y = block_matmul(tf.cast(x, self.compute_dtype), kernel)
-    return tf.nn.bias_add(y, loops.cast(self.bias, self.compute_dtype))
+    bias = loops.cast(self.bias, self.compute_dtype)
+    return tf.nn.bias_add(y, bias) if y.shape.rank > 1 else y + bias
 
   def get_config(self):
     return {

@@ -37,7 +37,7 @@ def _silu(x):
 
 def normed(x, norm, act):
   """Returns act(norm(x)) for x [..., n], rounded to the norm's dtype once."""
-  y = act(norm.compute(x, *norm.trainable_variables))
+  y = act(norm.compute(x, *norm.variables))
   return tf.cast(y, norm.compute_dtype)
 
 

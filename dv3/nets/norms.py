@@ -21,7 +21,7 @@ class Norm(keras.layers.Layer):
 
   def call(self, x):
     return tf.cast(
-        self.compute(x, *self.trainable_variables), self.compute_dtype)
+        self.compute(x, *self.variables), self.compute_dtype)
 
 
 class RMSNorm(Norm):

@@ -42,6 +42,25 @@ def test_truncated_normal_samples():
   np.testing.assert_allclose(samples.std(0), reference.stddev(), atol=0.02)
 
 
+class Largest:
+  """A key whose uniform numbers are the largest, or least, that there are."""
+
+  def __init__(self, value):
+    self.value = value
+
+  def uniform(self, shape):
+    return tf.fill(shape, tf.constant(self.value, tf.float32))
+
+
+def test_truncated_normal_samples_of_extreme_numbers_are_inside():
+  means, stddevs = np.meshgrid(np.linspace(-8, 8, 161), np.linspace(-30, 8, 77))
+  dist = distributions.TruncatedNormal(
+      tf.constant(means, tf.float32), tf.constant(stddevs, tf.float32), 0.1)
+  for value in (1.0 - 2.0 ** -24, 2.0 ** -25):
+    sample = dist.draw(Largest(value)).numpy()
+    assert np.abs(sample).max() < 1.0  # Not NaN, either.
+
+
 def test_truncated_normal_samples_have_the_gradient_of_the_quantile():
   raw = tf.Variable([[0.3]])
   def draw():

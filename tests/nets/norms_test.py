@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dv3 import registry
+from dv3 import types
 from dv3.nets import norms
 from dv3.nets import xla
 
@@ -32,6 +34,25 @@ def slopes(function, arguments, upstream, step=1e-6):
       slope[index] = (ends[0] - ends[1]) / (2 * step)
     found.append(slope)
   return found
+
+
+@pytest.mark.parametrize('kind', ['rms', 'layer', 'none'])
+def test_frozen_parts_compute_the_same(kind):
+  rng = np.random.default_rng(0)
+  obs = {
+      'image': tf.constant(rng.integers(0, 256, (2, 16, 16, 3)), tf.uint8),
+      'vector': tf.constant(rng.normal(size=(2, 3)), tf.float32)}
+  for name, key, kwargs in (
+      ('mlp', 'vector', {'units': 8, 'layers': 2}),
+      ('cnn', 'image', {'depth': 4, 'multipliers': (2, 2)})):
+    spec = types.Spec(tuple(obs[key].shape[1:]), obs[key].dtype.name)
+    part = registry.get('encoder', name)(
+        obs_spec={key: spec}, norm=kind, **kwargs)
+    part.build()
+    expected = part(obs)
+    part.trainable = False
+    assert part.trainable_variables == []
+    np.testing.assert_array_equal(part(obs), expected)
 
 
 @pytest.mark.parametrize('size', [norms.LONG + 8, 2 * norms.LONG])

@@ -336,6 +336,30 @@ def test_dreams_and_their_gradients_are_those_of_a_graph(make, start, always):
         ours, theirs, atol=1e-4 * max(1.0, np.abs(theirs).max()))
 
 
+@pytest.mark.parametrize('step', [False, True])
+def test_a_dream_may_go_on_where_another_ended(step, always):
+  core = rssm.RSSM(
+      token_size=4, action_size=2, deter=16, hidden=8, stoch=3, classes=4,
+      blocks=4)
+  core.build()
+  policy = lambda features, rng: features['deter'][:, :2]
+
+  def run(deter):
+    state = categorical.State(deter, tf.one_hot([[0, 1, 2]] * 5, 4))
+    if step:
+      _, state = core.imagine_step(deter[:, :2], state, rng_lib.Rng(1))
+    else:
+      *_, state = core.imagine(policy, state, 2, rng_lib.Rng(1))
+    return core.imagine(policy, state, 3, rng_lib.Rng(2))
+
+  deter = tf.random.stateless_normal([5, 16], [0, 3])
+  expected = tf.function(run)(deter)
+  found = xla.compiled(run)(deter)
+  for ours, theirs in zip(
+      tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     'copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_the_size_of_a_one_hot_feature_is_an_integer_that_says_more(copied):
