@@ -116,8 +116,8 @@ def _parse(
   except flags.Error as error:
     _fail(program, f'{error}; see {program} --help')
   for name in _PATHS:  # Shells leave the ~ of --logdir=~/runs alone.
-    if name in FLAGS and FLAGS[name].value:
-      value = FLAGS[name].value
+    value = FLAGS[name].value if name in FLAGS else None
+    if value:
       FLAGS[name].value = os.path.expanduser(value) if isinstance(
           value, str) else [os.path.expanduser(x) for x in value]
   if len(rest) > 1 and not positional:

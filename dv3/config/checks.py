@@ -66,7 +66,8 @@ def merge(bindings: Iterable[reader.Binding]) -> Bindings:
   result = Bindings({}, {}, {}, [])
   for binding in bindings:
     name = binding.name
-    stored = result.parameters if binding.selector else result.macros
+    stored: dict[Any, reader.Binding] = (
+        result.parameters if binding.selector else result.macros)
     key = binding.key if binding.selector else name
     old = stored.get(key)
     if old and binding.selector and binding.from_flag:

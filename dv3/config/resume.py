@@ -70,11 +70,11 @@ def compare(
         for side in (before, after)]
     if not _same(*values):
       name = _name(key)
-      texts = [
-          'unset' if x is inspect.Parameter.empty else repr(x) for x in values]
-      allowed = _may_change(name, texts) and not (
+      was, now = (
+          'unset' if x is inspect.Parameter.empty else repr(x) for x in values)
+      allowed = _may_change(name, [was, now]) and not (
           name in _SCALED and _is_scaled(before))
-      result.append(Difference(name, *texts, allowed))
+      result.append(Difference(name, was, now, allowed))
   return result
 
 

@@ -323,7 +323,7 @@ def read_variables(folder: pathlib.Path, **trackables: Any) -> None:
     UserError: if the checkpoint has other variables.
   """
   try:
-    with _plain(folder) as path:
+    with _readable(folder) as path:
       status = tf.train.Checkpoint(**trackables).read(str(path / 'variables'))
       # Only what was asked for: an evaluation leaves the optimizer where it is.
       status.expect_partial().assert_existing_objects_matched()
@@ -336,7 +336,7 @@ def read_variables(folder: pathlib.Path, **trackables: Any) -> None:
 
 
 @contextlib.contextmanager
-def _plain(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def _readable(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Gives a folder by a path that TensorFlow does not take for a pattern.
 
   It finds no checkpoint where the path has brackets or backslashes, as in
