@@ -134,12 +134,15 @@ class SteppingCollector(interfaces.Collector):
     """
     self._start(policy)
     target = self.env_steps + env_steps
-    episodes, self._cut = self._cut, []
+    cut, self._cut = self._cut, []
+    episodes = []
     while self.env_steps < target:
       episodes += self._step(policy, sink)
       if self._hurried and not any(self._envs):
         break  # None of them will ever step again.
-    return episodes
+    # Of now, not of the checkpoint: what goes on from that once more drops all
+    # that was logged after it, and logs them again.
+    return episodes + [x._replace(step=self.env_steps) for x in cut]
 
   def evaluate(self, policy, episodes: int) -> list[types.Episode]:
     """Plays whole episodes, as many in each environment as in any other.

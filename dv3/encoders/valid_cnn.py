@@ -51,8 +51,6 @@ class ValidCNNEncoder(part.Part, interfaces.Encoder):
       fan: str = 'average', dtype: str = 'float32'):
     super().__init__(dtype=dtype)
     errors.check_least(1, errors.named(self.COMPONENT, depth=depth))
-    errors.check_least(2, errors.named(
-        self.COMPONENT, kernel_size=kernel_size))
     self.obs_spec = types.freeze(obs_spec)
     self.size = images.common_size(obs_spec, 10)
     errors.check_within(2, min(self.size), errors.named(

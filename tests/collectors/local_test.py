@@ -192,8 +192,8 @@ def test_episode_that_does_not_repeat_is_truncated(caplog):
   sink = Sink()
   episodes = collector.run(Policy(), sink, 3)
   collector.close()
-  assert [(e.step, e.truncated, e.length) for e in episodes[:1]] == [
-      (5, True, 5)]
+  assert [(e.step, e.truncated, e.length) for e in episodes] == [
+      (collector.env_steps, True, 5)]
   assert sink.steps[0]['is_last'][0] and not sink.steps[0]['is_terminal'][0]
   assert sink.steps[1]['is_first'][0] and sink.steps[1]['reward'][0] == 0
 
