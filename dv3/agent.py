@@ -299,10 +299,11 @@ class Agent(tf.Module):
     """Filters a batch; see `loss` for its entries.
 
     Args:
-      batch: see `loss`.
+      batch: see `loss`, which raises the same.
       rng: key of this update.
       tokens: [B, T, E], what `encode(batch)` returns, if it is known.
     """
+    batch = self._tensors(batch)
     if tokens is None:
       tokens = self.encode(batch)
     latents, _ = self.core.observe(
@@ -417,16 +418,18 @@ class Agent(tf.Module):
       UserError: for a batch that lacks an entry, or one of another shape than
         its spec's.
     """
+    total, outputs, _ = self.objective.total(self._tensors(batch), rng)
+    return total, outputs
+
+  def _tensors(self, batch):
+    """Returns a batch as tensors; raises UserError where an entry lacks."""
     missing = sorted({
         *(key for key, _ in self.obs_spec), *types.FLAGS,
         *('prev_' + key for key in self.codec.specs)} - batch.keys())
     if missing:
       raise errors.UserError(
           f'the batch lacks {missing}; it has {sorted(batch)}')
-    batch = {
-        key: tf.convert_to_tensor(value) for key, value in batch.items()}
-    total, outputs, _ = self.objective.total(batch, rng)
-    return total, outputs
+    return {key: tf.convert_to_tensor(value) for key, value in batch.items()}
 
 
 def _check_loss(loss) -> None:

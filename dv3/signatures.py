@@ -127,6 +127,10 @@ def check(kind: str, name: str, factory: Callable) -> None:
   what = f'{kind}.{name} ({getattr(factory, "__qualname__", factory)})'
   if not callable(factory):
     raise errors.UserError(f'{what} is not callable; register a class')
+  if not hasattr(factory, '__qualname__'):  # As a `functools.partial`.
+    raise errors.UserError(
+        f'{what} has no name by which another process could find it; register '
+        'a function (def) that calls it')
   base = interface(kind)
   if kind not in FACTORY_KINDS and base is not None:
     if not inspect.isclass(factory):

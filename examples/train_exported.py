@@ -89,7 +89,7 @@ def train(args):
       **collector.obs_spec, **collector.action_spec, **types.FLAGS, **latents}
   replay = replay_lib.Replay(
       specs, capacity=2 * args.env_steps + 5000, length=batch_length,
-      context=1, seed=args.seed, workers=policy.num_envs,
+      context=1 if latents else 0, seed=args.seed, workers=policy.num_envs,
       batch_size=batch_size)
   credit, updates, seconds = 0.0, 0, 0.0
   begin = time.monotonic()

@@ -1,5 +1,6 @@
 """The registry: what may register, who finds it, and what errors say."""
 
+import functools
 import importlib
 import importlib.util
 import pathlib
@@ -488,3 +489,9 @@ def test_a_collector_without_what_is_asked_for_says_so():
     Small().evaluate(None, 3)
   with pytest.raises(errors.UserError, match='Small cannot change its number'):
     Small().resize(3)
+
+
+def test_a_callable_without_a_name_is_refused():
+  with pytest.raises(errors.UserError, match='register a function'):
+    dv3.register('env', 'test.partial')(functools.partial(gymnasium.Env))
+  assert 'test.partial' not in registry.names('env')

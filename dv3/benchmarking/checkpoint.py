@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dv3 import errors
 from dv3.benchmarking import machine
 from dv3.benchmarking import workload as workload_lib
 from dv3.training import checkpoints
@@ -43,6 +44,11 @@ def measure(
   with tempfile.TemporaryDirectory(dir=logdir) as folder:
     path = pathlib.Path(folder)
     replay = _fill(workload, update.agent.latent_spec, path, capacity, num_envs)
+    if not len(replay):
+      least = num_envs * (replay.stored_length + 1)
+      raise errors.UserError(
+          f'--capacity={capacity} holds no sequence of {replay.stored_length} '
+          f'steps of each of {num_envs} environments; {least} do')
     keeper = checkpoints.Checkpoints(
         path / 'checkpoints', keep=workload.settings['keep_checkpoints'])
     nothing = python_types.SimpleNamespace(state=dict)

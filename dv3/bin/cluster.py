@@ -32,6 +32,7 @@ _MAX_RESTARTS = flags.DEFINE_integer(
     lower_bound=0)
 
 _POLL_SECONDS = 0.2
+_ENDING_SECONDS = 120.0  # For the others, once a worker has ended well.
 _PR_SET_PDEATHSIG = 1  # Of Linux's prctl: a signal when the parent dies.
 _LIBC = ctypes.CDLL(None)
 
@@ -132,10 +133,15 @@ def main(argv):
 def _watch(workers, asked) -> int:
   """Restarts what dies, until all have ended; returns the exit code."""
   restarts = 0
+  deadline = None
   while True:
     codes = workers.codes()
     if all(code == 0 for code in codes):
       return 0
+    if 0 in codes:  # They end together; who waits for others would for ever.
+      deadline = deadline or time.monotonic() + _ENDING_SECONDS
+      if time.monotonic() > deadline:
+        workers.signal(signal.SIGKILL)
     failed = [i for i, code in enumerate(codes) if code not in (None, 0)]
     given_up = restarts + len(failed) > _MAX_RESTARTS.value
     over = 0 in codes  # The others end too; who came back would wait for it.

@@ -11,6 +11,9 @@ from dv3.bin import app
 from dv3.bin import compile_cache
 
 FLAGS = flags.FLAGS
+_LOSSES = 'DV3_LOST_WORKERS'
+"""From one start of a worker to the next: 'checkpoint:times'."""
+_MOST_LOSSES = 10
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False,
     'Only build the agent, print one JSON line about it, and exit.')
@@ -83,6 +86,10 @@ def _train(train, logdir, configuration):
     # Only now: a start that was refused must not bind the next one.
     configuration.save(logdir)
     print(summary_lib.line(summary), flush=True)
+    if summary['env_steps']:
+      print(
+          f'goes on at {summary["env_steps"]:,} env steps, '
+          f'{summary["updates"]:,} updates', flush=True)
   with lock.hold(logdir):
     print(f'run directory: {os.path.abspath(logdir)}')
     for name in configuration.unused:
@@ -90,6 +97,20 @@ def _train(train, logdir, configuration):
     return train(
         **settings, on_start=start,
         on_built=lambda: config.save_operative(logdir))
+
+
+def _count_losses(logdir, error):
+  """Raises UserError where other workers are lost again and again."""
+  newest = max(
+      (x.name for x in pathlib.Path(logdir).glob('checkpoints/step-*')),
+      default='')
+  before, _, count = os.environ.get(_LOSSES, '').rpartition(':')
+  number = int(count) + 1 if count and before == newest else 1
+  if number > _MOST_LOSSES:
+    raise errors.UserError(
+        f'{error}; that was {number} times without a new checkpoint, so that '
+        'the cause may be here; the same command goes on from the last one')
+  os.environ[_LOSSES] = f'{newest}:{number}'
 
 
 def main(argv):
@@ -113,6 +134,11 @@ def main(argv):
   try:
     result = _train(train, logdir, configuration)
   except cluster.PeerLostError as error:
+    if error.stopped:
+      print(f'stopped by {error.stopped}; {error}, so that the run is at its '
+            'last checkpoint')
+      return
+    _count_losses(logdir, error)
     print(
         f'{error}; starting again, and waiting for it at the last checkpoint',
         file=sys.stderr, flush=True)

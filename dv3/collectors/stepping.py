@@ -70,6 +70,10 @@ class SteppingCollector(interfaces.Collector):
   def __init__(
       self, *, env: types.Recipe, seed: int = 0, num_envs: int = 1,
       hang_seconds: float = 300.0, max_restarts: int = 5):
+    if not isinstance(env, types.Recipe):
+      raise errors.UserError(
+          f'the collector got {env!r} for env; give a dv3.types.Recipe, as '
+          "dv3.types.Recipe('env', 'gymnasium', {'id': 'CartPole-v1'})")
     errors.check_least(1, {'num_envs of the collector': num_envs})
     errors.check_least(0, {
         'hang_seconds of the collector': hang_seconds,
@@ -99,6 +103,7 @@ class SteppingCollector(interfaces.Collector):
     self._hurried = False
     self._policy_leaves: list[np.ndarray] | None = None
     self._policy_state: Any = None
+    self._policy: Any = None
     self.env_steps = 0
     self._calls = 0
     self._failures = [0] * num_envs  # In a row, of each process.
@@ -147,16 +152,21 @@ class SteppingCollector(interfaces.Collector):
   def evaluate(self, policy, episodes: int) -> list[types.Episode]:
     """Plays whole episodes, as many in each environment as in any other.
 
-    So short episodes do not count more than long ones.
+    So short episodes do not count more than long ones. Episodes under way, of
+    another policy perhaps, are played to their ends and do not count.
 
     Returns:
       `episodes` episodes in the order of environments.
     """
+    under_way = (self._length > 0) & ~self._is_last
     quota = -(-episodes // self.num_envs)
     played: list[list[types.Episode]] = [[] for _ in range(self.num_envs)]
     while any(len(x) < quota for x in played):
       for episode in self.run(policy, None, 1):
-        played[episode.worker].append(episode)
+        if under_way[episode.worker]:
+          under_way[episode.worker] = False
+        else:
+          played[episode.worker].append(episode)
     return [x for i in range(quota) for x in (
         mine[i] for mine in played)][:episodes]
 
@@ -250,6 +260,11 @@ class SteppingCollector(interfaces.Collector):
     """Opens environments and the policy's state where that is still to do."""
     if not self._opened:
       self._open()
+    if policy is not self._policy:
+      self._policy = policy
+      if self._policy_state is not None and not _alike(
+          self._policy_state, policy.initial(self.num_envs)):
+        self._policy_state = None  # It means nothing to this policy.
     if self._policy_state is None:
       self._policy_state = policy.initial(self.num_envs)
       if self._policy_leaves is not None:
@@ -449,6 +464,13 @@ class SteppingCollector(interfaces.Collector):
         length=int(self._length[index]), worker=int(index),
         truncated=not self._is_terminal[index],
         extras=dict(self._extras[index]))
+
+
+def _alike(state, other) -> bool:
+  """Whether two states of policies have one structure, shapes and dtypes."""
+  form = lambda x: nests.pack(x, [
+      (leaf.shape, leaf.dtype) for leaf in map(np.asarray, nests.leaves(x))])
+  return form(state) == form(other)
 
 
 def _join(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

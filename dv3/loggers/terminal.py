@@ -35,7 +35,10 @@ class Terminal(interfaces.Logger):
       stream: IO[str] | None = None):
     del logdir
     self._stream = stream or sys.stdout
-    self._live = self._stream.isatty()
+    try:
+      self._live = self._stream.isatty()
+    except (AttributeError, ValueError):  # Standard output is closed.
+      self._stream, self._live = None, False
     self._interval = refresh_seconds if self._live else plain_seconds
     self._next = 0.0
     self._pending = None

@@ -40,6 +40,10 @@ def split(metrics: dict[str, Any]) -> Values:
       result.texts[name] = value
       continue
     array = np.asarray(value.numpy() if hasattr(value, 'numpy') else value)
+    if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
+      raise ValueError(
+          f'metric {name!r} is {value!r}: metrics are scalars, strings, or '
+          'videos')
     if array.ndim == 0:
       whole = np.issubdtype(array.dtype, np.integer)
       result.numbers[name] = int(array) if whole else float(array)

@@ -74,8 +74,10 @@ class ChainOptimizer(keras.optimizers.Optimizer):
     rate = self._learning_rate
     if isinstance(rate, tf.Variable):
       rate = self._number
-    self._learning_rate = schedules.Scaled(
-        rate, factor, priming, priming_updates)
+    # With its variable, which Keras would make in the first update: a
+    # checkpoint that is read before that must find it.
+    self._learning_rate = self._build_learning_rate(
+        schedules.Scaled(rate, factor, priming, priming_updates))
 
   def build(self, var_list):
     """Makes the slots of the variables, all zero.

@@ -302,6 +302,11 @@ class Replay:
       positions = self.chunks.walk(start[rows], stepid.shape[1])
       there = positions >= 0
       self._protect(positions[there] // self.chunks.chunk_steps)
+      unknown = sorted(latents.keys() - self.chunks.arrays.keys())
+      if unknown:
+        raise errors.UserError(
+            f'replay stores no {unknown}; name them in its specs, or leave '
+            'them out')
       for name, value in latents.items():
         value = np.asarray(value)[rows]
         self.chunks.arrays[name][positions[there]] = value[there]

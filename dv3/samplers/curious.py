@@ -63,7 +63,7 @@ class CuriousSampler(interfaces.Sampler):
 
   def update(self, items, signals, ends):
     del items
-    loss = np.abs(np.asarray(signals[self._signal], np.float64))
+    loss = np.abs(sum_tree.signal(signals, self._signal))
     known = (ends >= 0) & np.isfinite(loss)
     seen, loss = ends[known], loss[known]
     slots = seen % self._items.capacity

@@ -54,7 +54,7 @@ class PrioritizedSampler(interfaces.Sampler):
 
   def update(self, items, signals, ends):
     del ends
-    error = np.abs(np.asarray(signals[self._signal], np.float64))
+    error = np.abs(sum_tree.signal(signals, self._signal))
     mixed = self._max_fraction * error.max(1) + (
         1 - self._max_fraction) * error.mean(1)
     priority = (mixed + self._epsilon) ** self._exponent

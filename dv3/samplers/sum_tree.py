@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dv3 import errors
+
 _BRANCHES = 16
 
 
@@ -110,3 +112,16 @@ class Items:
     """Returns [count] items, drawn in proportion to their weights."""
     slots = self._tree.find(rng.random(count))
     return self.first + (slots - self.first) % self.capacity
+
+
+def signal(signals, name: str):
+  """Returns what an update said under a name, float64 [B, T].
+
+  Raises:
+    UserError: if it said nothing of that name; training says 'loss' alone.
+  """
+  if name not in signals:
+    raise errors.UserError(
+        f'the sampler asks for the signal {name!r}, and updates give '
+        f'{sorted(signals)}; choose one of these')
+  return np.asarray(signals[name], np.float64)

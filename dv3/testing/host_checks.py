@@ -24,12 +24,14 @@ def sampler_draws_what_is_stored(kind, name, kwargs):
   assert items.min() >= 10 and items.max() < 30
   batch = items[:5]
   ends = batch[:, None] + np.arange(3)
+  ends[ends >= 30] = -1  # Steps with which no stored sequence ends.
   sampler.update(batch, {'loss': np.abs(rng.normal(size=(5, 3)))}, ends)
   other = make()
   other.load(sampler.state(), np.arange(10, 30))
+  items = sampler.sample(50, np.random.default_rng(1))
+  assert items.min() >= 10 and items.max() < 30
   np.testing.assert_array_equal(
-      sampler.sample(50, np.random.default_rng(1)),
-      other.sample(50, np.random.default_rng(1)))
+      items, other.sample(50, np.random.default_rng(1)))
 
 
 def exploration_keeps_actions_valid(kind, name, kwargs):

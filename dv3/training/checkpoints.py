@@ -176,11 +176,10 @@ class Checkpoints:
 
   def _free(self, step):
     """Returns the path of a new checkpoint, the last one of its step."""
-    path, number = self.directory / f'step-{step:012d}', 0
-    while path.exists():
-      number += 1
-      path = self.directory / f'step-{step:012d}-{number}'
-    return path
+    numbers = [number for x in self.all() for at, number in [_order(x)]
+               if at == step]
+    ending = f'-{max(numbers) + 1}' if numbers else ''
+    return self.directory / f'step-{step:012d}{ending}'
 
   def set_aside(self, folder: pathlib.Path) -> None:
     """Renames the checkpoints after `folder`: a run goes on without them.
@@ -340,8 +339,12 @@ def _readable(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Gives a folder by a path that TensorFlow does not take for a pattern.
 
   It finds no checkpoint where the path has brackets or backslashes, as in
-  `runs/lr[1e-4]`.
+  `runs/lr[1e-4]`; only then it is a link that is gone afterwards, so that
+  variables which are made later cannot be restored from it.
   """
+  if not re.search(r'[][\\]', str(folder)):
+    yield folder
+    return
   with tempfile.TemporaryDirectory() as place:
     link = pathlib.Path(place) / 'checkpoint'
     link.symlink_to(folder.resolve())

@@ -24,7 +24,13 @@ _LOST = (
 
 
 class PeerLostError(Exception):
-  """Another worker died or was cut off; the last checkpoint has the run."""
+  """Another worker died or was cut off; the last checkpoint has the run.
+
+  Attributes:
+    stopped: the signal that had asked this worker to stop, if one had.
+  """
+
+  stopped: str | None = None
 
 
 class Cluster:
@@ -192,7 +198,8 @@ def guard(cluster: Cluster):
       raise
     raise PeerLostError(
         f'worker {cluster.index} lost another worker '
-        f'({type(error).__name__})') from error
+        f'({type(error).__name__}: {" ".join(str(error).split())[:300]})'
+        ) from error
 
 
 def own_folder(path: pathlib.Path, index: int) -> pathlib.Path:

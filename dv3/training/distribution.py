@@ -23,6 +23,7 @@ def make_strategy(name: str = 'single', replicas: int = 0):
       logical CPU devices where there is no GPU), 'multiworker' (all GPUs, or
       the CPU, of each process that TF_CONFIG names; waits for all of them) or
       'tpu' (the TPU named by the environment's TPU_NAME, else this machine's).
+      The first three are one device's strategy where that is all there is.
     replicas: of 'mirrored', the number of devices to use; 0 means all GPUs, or
       two logical devices of the CPU.
 
@@ -33,7 +34,9 @@ def make_strategy(name: str = 'single', replicas: int = 0):
   if name == 'single':
     return tf.distribute.get_strategy()
   if name == 'multiworker':
-    cluster.place()
+    _, workers = cluster.place()
+    if workers == 1 and len(tf.config.list_physical_devices('GPU')) <= 1:
+      return tf.distribute.get_strategy()
     kind = tf.distribute.experimental.CommunicationImplementation
     return tf.distribute.MultiWorkerMirroredStrategy(
         communication_options=tf.distribute.experimental.CommunicationOptions(
@@ -44,7 +47,7 @@ def make_strategy(name: str = 'single', replicas: int = 0):
     raise errors.UserError(
         f'train.distribution is {name!r}; choose {", ".join(NAMES)}')
   kind = 'GPU' if xla.has_gpu() else 'CPU'
-  if kind == 'CPU':
+  if kind == 'CPU' and replicas != 1:
     split_cpu(replicas or 2)
   devices = tf.config.list_logical_devices(kind)
   if replicas > len(devices):
@@ -52,6 +55,8 @@ def make_strategy(name: str = 'single', replicas: int = 0):
         f'train.replicas is {replicas} but there are {len(devices)} {kind} '
         'devices; lower it')
   devices = devices[:replicas] if replicas else devices
+  if len(devices) == 1 or replicas == 1:  # Nothing to agree on.
+    return tf.distribute.get_strategy()
   return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 

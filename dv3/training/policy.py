@@ -72,7 +72,11 @@ class Policy:
     known, tensors = self._last
     if state is not known:
       tensors = [tf.convert_to_tensor(x) for x in nests.leaves(state)]
-    values = [tf.convert_to_tensor(obs[k]) for k, _ in self._agent.obs_spec]
+    try:
+      values = [tf.convert_to_tensor(obs[k]) for k, _ in self._agent.obs_spec]
+    except KeyError as error:
+      raise errors.UserError(
+          f'the observation lacks {error}; it has {sorted(obs)}') from error
     values += [
         tf.convert_to_tensor(np.asarray(is_first, bool)),
         tf.constant(call_index, tf.int64), *tensors]

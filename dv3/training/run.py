@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
@@ -160,6 +161,31 @@ class Stop:
       for number in (signal.SIGINT, signal.SIGTERM):
         old = signal.signal(number, self._handle)
         self._old.setdefault(number, old)
+
+  @contextlib.contextmanager
+  def leaving(self) -> Iterator[None]:
+    """Ends the process with code 0 at a signal, in this context.
+
+    For what waits in C++, where Python's handlers do not run, and while there
+    is nothing to save.
+    """
+    if threading.current_thread() is not threading.main_thread():
+      yield
+      return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    def wait():
+      while number := os.read(reader, 1):
+        if number[0] in (signal.SIGINT, signal.SIGTERM):
+          os._exit(0)
+      os.close(reader)
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+      yield
+    finally:
+      signal.set_wakeup_fd(before)
+      os.close(writer)
 
   def __exit__(self, *error):
     for number, old in self._old.items():

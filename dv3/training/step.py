@@ -365,6 +365,10 @@ def make_groups(agent, optimizers, rate=None) -> list[Group]:
             'of this library, or set its rate and leave scaling out')
       optimizer.scale_rate(*rate)
     groups.append(Group(name, parts, optimizer))
+  names = [group.name for group in groups]
+  if len(set(names)) < len(names):  # Checkpoints know groups by their names.
+    raise errors.UserError(
+        f'two optimizer groups of {names} have one name; rename one')
   counts = {part: sum(part in g.parts for g in groups)
             for part in agent_lib.PARTS}
   for part, count in counts.items():

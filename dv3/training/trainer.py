@@ -94,15 +94,17 @@ def train(
     steps_per_loop: updates in one call of the device, for devices that wait for
       the host otherwise. Their batches are drawn before the first of them, and
       updates become due in so large steps.
-    save_every_seconds: wall time between checkpoints.
-    log_every_seconds: wall time between metrics.
+    save_every_seconds: wall time between checkpoints; with 0 there is one at
+      the end alone, and until then no file of replay is deleted.
+    log_every_seconds: wall time between metrics; 0 for once, at the end.
     video_every_seconds: wall time between open-loop videos; 0 for none.
     keep_checkpoints: how many checkpoints stay.
     max_bad_updates: so many updates in a row whose loss or gradient is not
       finite end the run; fewer are skipped.
     config_text: the configuration, kept in every checkpoint.
-    on_start: called once with the summary, when everything is built and
-      restored. A start that is refused does not get so far.
+    on_start: called once with the summary, and the 'env_steps' and 'updates'
+      at which the run begins or goes on, when everything is built and restored.
+      A start that is refused does not get so far.
     on_built: called once after the first update, for what exists only then.
     dry_run: only builds the agent, and returns what it found.
 
@@ -134,7 +136,9 @@ def train(
       stack.enter_context(lock.hold(
           cluster.own_folder(pathlib.Path(logdir), place[0])))
       stack.enter_context(stop)
-    strategy = distribution_lib.make_strategy(distribution, replicas)
+    waits = distribution == 'multiworker' and not dry_run
+    with stop.leaving() if waits else contextlib.nullcontext():
+      strategy = distribution_lib.make_strategy(distribution, replicas)
     if not dry_run:
       stop.listen()
     workers = cluster.Cluster(strategy, *place)
@@ -209,16 +213,18 @@ def train(
     stack.callback(checkpoints.close)  # Before the lock is given up.
     if workers.is_chief and not checkpoints.all():
       run.set_earlier_aside(path)
-    return _loop(
+    loop = functools.partial(
+        _loop,
         workers=workers, tally=cluster.Tally(workers, collector_.num_envs),
         update=update, collector=collector_, replay=replay,
         pipeline=pipeline_lib.Pipeline(
             [factory().build() for factory in transforms], replay.add),
         policy=policy_lib.Policy(
             agent_, seed=workers.seed(seed),
-            random_steps=prefill_env_steps // workers.count,
+            random_steps=prefill_env_steps,
             exploration=exploration_, jit_compile=update.compiled,
-            env_steps=lambda: collector_.env_steps),
+            # Of all workers, whose environments are as many.
+            env_steps=lambda: collector_.env_steps * workers.count),
         loggers=[factory(logdir=logdir) for factory in loggers]
         if workers.is_chief else [],
         report=open_loop.OpenLoop(agent_, seed=seed),
@@ -232,9 +238,14 @@ def train(
         log_every_seconds=log_every_seconds,
         video_every_seconds=video_every_seconds,
         config_text=config_text, stop=stop,
-        on_start=functools.partial(on_start or (lambda _: None), summary),
+        on_start=lambda begin: on_start and on_start({**summary, **begin}),
         on_built=on_built,
         bad_updates=run.BadUpdates(workers.folder(path), max_bad_updates))
+    try:
+      return loop()
+    except cluster.PeerLostError as error:
+      error.stopped = stop.requested
+      raise
 
 
 def _leave():
@@ -272,9 +283,9 @@ def _loop(
     raise checkpoints.nothing_whole()
   for logger in loggers:
     logger.truncate(tally.env_steps)
-  on_start()
   counters = lambda: {
       'env_steps': tally.env_steps, 'updates': update.count}
+  on_start(counters())
   meter = metrics_lib.Metrics(**counters())
   progress = progress_lib.Progress(env_steps, **counters())
   clocks = {

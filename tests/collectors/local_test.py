@@ -441,3 +441,33 @@ def test_what_cannot_be_represented_is_listed():
 
 def test_registered():
   assert registry.get('collector', 'local') is local.LocalCollector
+
+
+def test_policies_in_turn_have_states_of_their_own():
+  class Other(Policy):
+    """Has another state, as a random policy has."""
+
+    def initial(self, num_envs):
+      return ()
+
+    def __call__(self, obs, is_first, state, call):
+      assert state == ()
+      actions, entries, _ = super().__call__(
+          obs, is_first, {'count': np.zeros(2)}, call)
+      return actions, entries, state
+
+  collector = local.LocalCollector(env=recipe(time_limit=6), num_envs=2)
+  sink = Sink()
+  collector.run(Other(), sink, 6)
+  collector.run(Policy(), sink, 4)
+  # What was under way counts for neither of them.
+  episodes = collector.evaluate(Policy(), 2)
+  collector.close()
+  assert sorted(e.worker for e in episodes) == [0, 1]
+  assert all(e.length == 6 for e in episodes)
+  assert episodes[0].step > collector.num_envs * 6
+
+
+def test_an_environment_is_a_recipe():
+  with pytest.raises(errors.UserError, match='give a dv3.types.Recipe'):
+    local.LocalCollector(env='CartPole-v1')

@@ -136,7 +136,11 @@ def test_environment_that_is_not_deterministic_is_truncated_and_said_so(
       *lives.TINY, f'--plugin={plugin}', '--gin_param=TASK = @env.test.random')
   lives.live(zygote, logdir, '--gin_param=STEPS = 60', gin=gin)
   assert not lives.scores(logdir)
-  output = lives.live(zygote, logdir, '--gin_param=STEPS = 90', gin=gin)
-  for index in (0, 1):
-    assert (f'environment {index} did not repeat its episode (it is not '
-            'deterministic); the episode is truncated') in output
+  for steps, episodes in ((90, 2), (120, 4)):
+    output = lives.live(
+        zygote, logdir, f'--gin_param=STEPS = {steps}', gin=gin)
+    for index in (0, 1):
+      assert (f'environment {index} did not repeat its episode (it is not '
+              'deterministic); the episode is truncated') in output
+    found = [x['step'] for x in lives.scores(logdir)]
+    assert len(found) == episodes and found == sorted(found)

@@ -100,6 +100,7 @@ def test_two_workers_are_one_run_and_a_killed_one_brings_it_back(tmp_path):
   text = output(logdir)
   assert re.search(r'worker \d ended with code -9; starting it again', text)
   assert 'lost another worker' in text
+  assert 'goes on at ' in text
   require_one_run(logdir, 2, 400)
   # Shards differ: each worker has environments of its own.
   shards = []

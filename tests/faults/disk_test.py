@@ -9,13 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import lives
 import pytest
 
 from dv3.training import checkpoints
-from dv3.training import run
 
 
 def can_mount() -> bool:
@@ -118,15 +116,6 @@ def test_logdir_that_is_a_file(zygote, tmp_path):
   assert str(logdir) in output and len(output.strip().splitlines()) == 1
 
 
-def test_intervals_do_not_see_the_clock(monkeypatch):
-  now = [1e9]
-  monkeypatch.setattr(time, 'time', lambda: now[0])
-  clock = run.Clock(0.05, time.monotonic)
-  now[0] -= 3600.0
-  time.sleep(0.06)
-  assert clock.due() and not clock.due()
-
-
 @pytest.mark.slow
 def test_clock_that_jumps_back(zygote, reference, tmp_path):
   # The wall clock goes backwards by a day at each look at it.
@@ -148,5 +137,6 @@ time.time = lambda: _start - 86400.0 * next(_days)
       lives.checkpoints(logdir)[-1], lives.checkpoints(reference)[-1])
   lines = (logdir / 'metrics.jsonl').read_text().splitlines()
   steps = [json.loads(x)['step'] for x in lines]
-  assert steps == sorted(steps)
+  # More than each life's last one: intervals have passed.
+  assert steps == sorted(steps) and len(set(steps)) > 2
   assert os.path.getsize(logdir / 'scores.jsonl')

@@ -6,6 +6,7 @@ several in a row. No TensorFlow: what guards a run lies in the collector.
 
 import os
 import pathlib
+import re
 import threading
 import time
 
@@ -157,6 +158,8 @@ def test_a_fault_costs_its_episode_and_no_other(faulty, name, fault, caplog):
       env=faulty(fault=fault), num_envs=2,
       hang_seconds=3.0 if fault == 'hang' else 60.0), 14)
   assert FAULTS[fault] in caplog.text
+  if fault in ('raise', 'interrupt'):  # With file, line and function.
+    assert re.search(r'at \S+faulty_env.py:\d+ in act', caplog.text)
   assert 'environment 1' in caplog.text and 'truncated' in caplog.text
   assert all(np.isfinite(x).all() for x in steps.values())
   count = steps['count'][..., 0]

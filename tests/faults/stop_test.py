@@ -25,7 +25,7 @@ def test_stop_and_resume_is_exact(zygote, reference, tmp_path, name, number):
   if name != 'save':
     assert f'stopped by {number.upper()} at' in output
     assert lives.scores(logdir) != lives.scores(reference)
-  lives.live(zygote, logdir)
+  assert 'goes on at ' in lives.live(zygote, logdir)
   lives.require_equal(
       lives.checkpoints(logdir)[-1], lives.checkpoints(reference)[-1])
   assert lives.scores(logdir) == lives.scores(reference)

@@ -144,3 +144,5 @@ def test_optimizer_edge_of_underflow():
   # Where squares underflow, eps alone divides; elsewhere steps have length 1.
   share = np.clip(np.abs(gradient) / optimizer.eps, 1.0, 350.0)
   np.testing.assert_array_less(moved, 1e-2 * share * 1.01)
+  whole = np.square(gradient) > 1e-30
+  assert whole.any() and moved[whole].min() > 0.9e-2

@@ -102,3 +102,15 @@ def test_nothing_is_shown_without_progress():
   stream = _Tty()
   terminal.Terminal(stream=stream).close()
   assert stream.getvalue() == ''
+
+
+def test_closed_output_is_silence(monkeypatch):
+  monkeypatch.setattr(terminal.sys, 'stdout', None)
+  logger = terminal.Terminal()
+  logger.progress(1, {})
+  logger.close()
+
+
+def test_metrics_that_are_no_numbers_are_named():
+  with pytest.raises(ValueError, match="metric 'x' is None"):
+    terminal.Terminal(stream=io.StringIO()).write(1, {'x': None})

@@ -44,12 +44,13 @@ def test_killed_at_any_instant(tmp_path, seed, caplog):
       **os.environ, 'PYTHONPATH': os.pathsep.join(
           [str(pathlib.Path(__file__).parent), *sys.path])}
   saves = 0
+  rng = random.Random(seed)
   for _ in range(2):
     process = subprocess.Popen(
         [sys.executable, '-c', PROGRAM, str(tmp_path)],
         stdout=subprocess.PIPE, env=environment)
     process.stdout.readline()
-    time.sleep(random.Random(seed).uniform(0, 0.3))
+    time.sleep(rng.uniform(0, 0.3))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     folders = sorted(tmp_path.glob('saved-*'))

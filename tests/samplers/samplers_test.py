@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from dv3 import errors
 from dv3 import interfaces
+from dv3 import registry
 from dv3.samplers import curious
 from dv3.samplers import episode_ends
 from dv3.samplers import prioritized
@@ -187,3 +189,12 @@ def sampler_weights(make, count):
   if make is recency.RecencySampler:
     return 1.0 / (1.0 + np.arange(count)[::-1])
   return np.ones(count)
+
+
+@pytest.mark.parametrize('name', ['prioritized', 'curious'])
+def test_a_signal_that_there_is_not_is_named(name):
+  sampler = registry.get('sampler', name)(capacity=8, signal='reward')
+  sampler.add(np.arange(4))
+  with pytest.raises(errors.UserError, match=r"'reward', and updates give"):
+    sampler.update(
+        np.arange(2), {'loss': np.ones((2, 3))}, np.full((2, 3), -1))

@@ -165,3 +165,12 @@ def test_state_round_trip_without_pickle(tmp_path):
   assert found['latent/deter'].shape == (2, 0)
   with pytest.raises(TypeError, match='pickled'):
     checkpoints.write_state(tmp_path, 'bad', {'x': np.array([{}])})
+
+
+def test_the_last_of_a_step_is_the_newest(tmp_path):
+  points = checkpoints.Checkpoints(tmp_path / 'checkpoints')
+  points.directory.mkdir()
+  (points.directory / 'step-000000000005-1').mkdir()
+  points.save(5, lambda folder: (folder / 'x').write_text('') and None)
+  points.close()
+  assert [x.name for x in points.all()] == ['step-000000000005-2']

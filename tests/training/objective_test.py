@@ -8,6 +8,7 @@ import small_agent
 import tensorflow as tf
 import tf_keras as keras
 
+from dv3 import agent as agent_lib
 from dv3 import errors
 from dv3 import interfaces
 from dv3 import registry
@@ -289,3 +290,26 @@ def test_a_loss_of_more_steps_is_refused():
   agent = make_update(TooLong).agent
   with pytest.raises(ValueError, match="'next_reward'.*of fewer steps"):
     agent.loss(batch(), rng_lib.Rng(0))
+
+
+def test_groups_of_one_name_are_refused():
+  agent = small_agent.make()
+  agent.build()
+  laprop = small_agent.part('optimizer', 'laprop')
+  rest = tuple(x for x in agent_lib.PARTS if x != 'actor')
+  with pytest.raises(errors.UserError, match='have one name'):
+    step.make_groups(agent, (
+        ('opt', ('actor',), laprop), ('opt', rest, laprop)))
+
+
+def test_an_agent_observes_arrays():
+  agent = small_agent.make()
+  agent.build()
+  values = {
+      k: v for k, v in small_agent.batch().items()
+      if not k.startswith('latent/')}
+  context = agent.observe(values, rng_lib.Rng(0))
+  assert context.reward.shape == [4, 5]
+  with pytest.raises(errors.UserError, match=r"lacks \['reward'\]"):
+    agent.observe(
+        {k: v for k, v in values.items() if k != 'reward'}, rng_lib.Rng(0))

@@ -12,6 +12,8 @@ import tensorflow as tf
 from dv3 import registry
 from dv3 import types
 from dv3.optimizers import schedules
+from dv3.training import checkpoints
+from dv3.training import distribution
 from dv3.training import step
 
 
@@ -65,3 +67,40 @@ def test_the_shipped_file_scales_batch_and_environments():
   assert scaled['updates_per_env_step'] == 256 / (2 * 16 * 32)
   # Two environments in place of one have a chunk of replay each.
   assert scaled['replay_bytes'] > single['replay_bytes']
+
+
+def test_one_replica_trains_as_one_device():
+  # Under a strategy of one replica TensorFlow refuses assignments.
+  strategy = distribution.make_strategy('mirrored', 1)
+  with strategy.scope():
+    agent = small_agent.make()
+    agent.build()
+    update = step.make_update(
+        agent, strategy, (('all', ('*',), small_agent.part(
+            'optimizer', 'laprop')),), seed=0, jit_compile=False)
+  _, metrics, _, _ = update(small_agent.batch())
+  assert metrics['finite'] == 1.0
+
+
+def test_a_scaled_rate_without_warm_up_is_restored(tmp_path):
+  def make():
+    variable = tf.Variable([1.0, 2.0], name='kernel')
+    optimizer = registry.get('optimizer', 'laprop')(
+        learning_rate=1e-2, warmup_updates=0)
+    optimizer.scale_rate(2.0, 0.4, 10)
+    optimizer.build([variable])
+    return variable, optimizer
+  def take(variable, optimizer):
+    optimizer.apply_gradients([(tf.constant([0.5, -1.0]), variable)])
+  variable, optimizer = make()
+  take(variable, optimizer)
+  folder = tmp_path / 'lr[1]'
+  folder.mkdir()
+  checkpoints.write_variables(
+      folder, variable=variable, optimizer=optimizer)
+  copy, other = make()
+  checkpoints.read_variables(folder, variable=copy, optimizer=other)
+  for _ in range(2):
+    take(variable, optimizer)
+    take(copy, other)
+  np.testing.assert_array_equal(variable, copy)

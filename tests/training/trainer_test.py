@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dv3 import agent as agent_lib
 from dv3 import errors
 from dv3 import types
 from dv3.training import checkpoints
+from dv3.training import policy
 from dv3.training import run
 from dv3.training import step
 from dv3.training import trainer
@@ -354,3 +356,33 @@ def test_optimizer_groups_are_checked():
     step.make_groups(agent, (('a', ('*',), adam), ('b', ('core',), adam)))
 
 
+def test_intervals_do_not_see_the_wall_clock(tmp_path, monkeypatch):
+  clocks = []
+  class Clock(run.Clock):
+    def __init__(self, seconds, now):
+      super().__init__(seconds, now)
+      clocks.append(now)
+  monkeypatch.setattr(run, 'Clock', Clock)
+  trainer.train(**arguments(tmp_path, 20))
+  assert clocks and set(clocks) == {time.monotonic}
+
+
+def test_exploration_decays_by_the_env_steps_of_all_workers():
+  class Exploration:
+    def __call__(self, actions, env_steps):
+      seen.append(env_steps)
+      return actions
+
+  seen = []
+  agent = small_agent.make()
+  agent.build()
+  acting = policy.Policy(
+      agent, seed=0, random_steps=10, exploration=Exploration(),
+      env_steps=lambda: 4 * 5, jit_compile=False)
+  obs = {k: v[:, 0] for k, v in small_agent.batch().items()
+         if k in small_agent.OBS_SPEC}
+  state = acting.initial(4)
+  acting(obs, np.ones(4, bool), state, 0)
+  assert seen == [20]
+  with pytest.raises(errors.UserError, match="lacks 'vector'"):
+    acting({'token': obs['token']}, np.ones(4, bool), state, 0)
