@@ -136,6 +136,9 @@ def _watch(workers, asked) -> int:
   deadline = None
   while True:
     codes = workers.codes()
+    if asked:  # Who waited for the others had nothing to save.
+      stopped = (-signal.SIGTERM, -signal.SIGINT)
+      codes = [0 if code in stopped else code for code in codes]
     if all(code == 0 for code in codes):
       return 0
     if 0 in codes:  # They end together; who waits for others would for ever.

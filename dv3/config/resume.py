@@ -12,7 +12,9 @@ from dv3.config import names
 from dv3.config import reader
 
 MAY_CHANGE = {
-    'train.env_steps': 'the budget',
+    'train.env_steps': (
+        'the budget; with train.scaling also how long the rates stay low at '
+        'first, a tenth of all updates'),
     'train.*_every_seconds': 'intervals of checkpoints, metrics and videos',
     'train.keep_checkpoints': 'how many checkpoints stay',
     'train.loggers': 'where metrics go',

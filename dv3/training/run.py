@@ -164,28 +164,20 @@ class Stop:
 
   @contextlib.contextmanager
   def leaving(self) -> Iterator[None]:
-    """Ends the process with code 0 at a signal, in this context.
+    """Lets the system end the process at a signal, in this context.
 
-    For what waits in C++, where Python's handlers do not run, and while there
-    is nothing to save.
+    For what waits in C++ and lets no Python run, handlers included, while there
+    is nothing to save. TensorFlow takes SIGTERM for itself once it joins a
+    cluster, so that Ctrl-C alone ends a worker that waits there.
     """
-    if threading.current_thread() is not threading.main_thread():
-      yield
-      return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    def wait():
-      while number := os.read(reader, 1):
-        if number[0] in (signal.SIGINT, signal.SIGTERM):
-          os._exit(0)
-      os.close(reader)
-    threading.Thread(target=wait, daemon=True).start()
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    old = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     try:
       yield
     finally:
-      signal.set_wakeup_fd(before)
-      os.close(writer)
+      for number, handler in old.items():
+        signal.signal(number, handler)
 
   def __exit__(self, *error):
     for number, old in self._old.items():

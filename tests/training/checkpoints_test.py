@@ -171,6 +171,6 @@ def test_the_last_of_a_step_is_the_newest(tmp_path):
   points = checkpoints.Checkpoints(tmp_path / 'checkpoints')
   points.directory.mkdir()
   (points.directory / 'step-000000000005-1').mkdir()
-  points.save(5, lambda folder: (folder / 'x').write_text('') and None)
+  points.save(5, lambda folder: (folder / 'x').touch())
   points.close()
   assert [x.name for x in points.all()] == ['step-000000000005-2']
