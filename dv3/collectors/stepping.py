@@ -468,9 +468,11 @@ class SteppingCollector(interfaces.Collector):
 
 def _alike(state, other) -> bool:
   """Whether two states of policies have one structure, shapes and dtypes."""
-  form = lambda x: nests.pack(x, [
-      (leaf.shape, leaf.dtype) for leaf in map(np.asarray, nests.leaves(x))])
-  return form(state) == form(other)
+  forms = [[(x.shape, x.dtype) for x in nests.leaves(nest)]
+           for nest in (state, other)]
+  if type(state) is not type(other) or forms[0] != forms[1]:
+    return False
+  return not isinstance(state, dict) or state.keys() == other.keys()
 
 
 def _join(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
