@@ -259,12 +259,15 @@ class BareCore(base.RecurrentCore, interfaces.Core):
   def observe_step(self, tokens, prev_action, is_first, state, rng):
     if not self.built:
       raise ValueError('call build() first')
-    keep = 1.0 - tf.cast(is_first, tf.float32)
+    state, prev_action = tf.nest.map_structure(
+        lambda x: tf.where(
+            tf.reshape(is_first, [-1] + [1] * (x.shape.rank - 1)), 0.0, x),
+        (state, prev_action))
     prior = self.dynamics(tf.concat(
-        [state['deter'] * keep[:, None], prev_action * keep[:, None]], -1))
+        [state['deter'], prev_action], -1))
     deter = self.filter(tf.concat([prior, tokens], -1))
     # Of the inputs too, as the suite asks of every feature.
-    clock = state['clock'] * keep + 1.0 + tf.reduce_sum(tokens, -1)
+    clock = state['clock'] + 1.0 + tf.reduce_sum(tokens, -1)
     return self._latents(deter, prior, clock)
 
   def imagine_step(self, action, state, rng):
