@@ -27,3 +27,11 @@ def pack(like: Any, values: list[np.ndarray]) -> Any:
       return type(nest)(build(x) for x in nest)
     return next(rest)
   return build(like)
+
+
+def alike(nest: Any, other: Any) -> bool:
+  """Whether two nests have one type and keys, and arrays of one form."""
+  forms = [[(x.shape, x.dtype) for x in leaves(n)] for n in (nest, other)]
+  if type(nest) is not type(other) or forms[0] != forms[1]:
+    return False
+  return not isinstance(nest, dict) or nest.keys() == other.keys()

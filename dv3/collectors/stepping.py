@@ -262,7 +262,7 @@ class SteppingCollector(interfaces.Collector):
       self._open()
     if policy is not self._policy:
       self._policy = policy
-      if self._policy_state is not None and not _alike(
+      if self._policy_state is not None and not nests.alike(
           self._policy_state, policy.initial(self.num_envs)):
         self._policy_state = None  # It means nothing to this policy.
     if self._policy_state is None:
@@ -464,15 +464,6 @@ class SteppingCollector(interfaces.Collector):
         length=int(self._length[index]), worker=int(index),
         truncated=not self._is_terminal[index],
         extras=dict(self._extras[index]))
-
-
-def _alike(state, other) -> bool:
-  """Whether two states of policies have one structure, shapes and dtypes."""
-  forms = [[(x.shape, x.dtype) for x in nests.leaves(nest)]
-           for nest in (state, other)]
-  if type(state) is not type(other) or forms[0] != forms[1]:
-    return False
-  return not isinstance(state, dict) or state.keys() == other.keys()
 
 
 def _join(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

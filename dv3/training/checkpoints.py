@@ -176,8 +176,8 @@ class Checkpoints:
 
   def _free(self, step):
     """Returns the path of a new checkpoint, the last one of its step."""
-    numbers = [number for x in self.all() for at, number in [_order(x)]
-               if at == step]
+    numbers = [
+        number for at, number in map(_order, self.all()) if at == step]
     ending = f'-{max(numbers) + 1}' if numbers else ''
     return self.directory / f'step-{step:012d}{ending}'
 
