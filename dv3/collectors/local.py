@@ -1,6 +1,7 @@
 """The collector of environments on this machine."""
 
 from dv3 import registry
+from dv3.collectors import fleet
 from dv3.collectors import stepping
 from dv3.collectors import worker
 
@@ -28,7 +29,7 @@ class LocalCollector(stepping.SteppingCollector):
   """
 
   def _probe(self, recipe):
-    return worker.probe(recipe, self._launch_seconds())
+    return worker.probe(recipe, fleet.launch_seconds(self._hang_seconds))
 
   def _process(self, make, seconds):
     return worker.Process(make, seconds)

@@ -2,11 +2,8 @@
 
 import abc
 import copy
-import time
 from collections.abc import Sequence
-from concurrent import futures
 from typing import Any
-from typing import Protocol
 
 import numpy as np
 from absl import logging
@@ -14,32 +11,10 @@ from absl import logging
 from dv3 import errors
 from dv3 import interfaces
 from dv3 import types
+from dv3.collectors import fleet
 from dv3.collectors import nests
 from dv3.collectors import recording
 from dv3.collectors import worker
-from dv3.envs import spaces
-
-_CLOSING_SECONDS = 5.0  # For environments to end by themselves.
-_LAUNCH_SECONDS = 300.0  # At least, to import, build and reset.
-_FAILURES = (EOFError, ConnectionError, worker.Hung)
-
-
-class Process(Protocol):
-  """A process with one environment: `worker.Process` has the contract."""
-
-  seconds: float
-
-  def reset(self) -> Any: ...
-
-  def send(self, actions) -> None: ...
-
-  def receive(self) -> Any: ...
-
-  def end(self) -> None: ...
-
-  def ask_to_close(self) -> None: ...
-
-  def close(self, deadline: float = 0.0) -> None: ...
 
 
 class SteppingCollector(interfaces.Collector):
@@ -91,22 +66,21 @@ class SteppingCollector(interfaces.Collector):
     """See `worker.probe`."""
 
   @abc.abstractmethod
-  def _process(self, make: worker.Make, seconds: float) -> Process:
+  def _process(self, make: worker.Make, seconds: float) -> fleet.Process:
     """Starts the process of an environment."""
 
   def resize(self, num_envs: int) -> None:
     """Sets the number of environments, before the first step."""
     self.num_envs = num_envs
-    # None where a process has to be started.
-    self._envs: list[Process | None] = [None] * num_envs
-    self._opened = False
-    self._hurried = False
+    self._fleet = fleet.Fleet(
+        self._recipe, (self._obs_space, self._action_space), count=num_envs,
+        process=self._process, seed=self._seed,
+        hang_seconds=self._hang_seconds, max_restarts=self._max_restarts)
     self._policy_leaves: list[np.ndarray] | None = None
     self._policy_state: Any = None
     self._policy: Any = None
     self.env_steps = 0
     self._calls = 0
-    self._failures = [0] * num_envs  # In a row, of each process.
     self._rebuilt = [0] * num_envs  # How often, by a process that lives on.
     self._seeds = [self._seed] * num_envs  # Of the episodes under way.
     self._workers = np.arange(num_envs)
@@ -143,8 +117,8 @@ class SteppingCollector(interfaces.Collector):
     episodes = []
     while self.env_steps < target:
       episodes += self._step(policy, sink)
-      if self._hurried and not any(self._envs):
-        break  # None of them will ever step again.
+      if self._fleet.given_up:
+        break
     # Of now, not of the checkpoint: what goes on from that once more drops all
     # that was logged after it, and logs them again.
     return episodes + [x._replace(step=self.env_steps) for x in cut]
@@ -172,7 +146,7 @@ class SteppingCollector(interfaces.Collector):
 
   def state(self) -> dict[str, Any]:
     """See `interfaces.Collector.state`."""
-    if not self._opened:
+    if not self._fleet.opened:
       return {'started': False}
     # A copy: some of these change in place with the next step.
     return copy.deepcopy({
@@ -227,7 +201,7 @@ class SteppingCollector(interfaces.Collector):
           'deterministic); the episode is truncated', index)
     self._is_last |= differs
     for index in np.flatnonzero(self._is_last):
-      self._envs[index].end()
+      self._fleet.end(int(index))
     self._cut = [types.Episode(*x) for x in state.get('cut', ())] + [
         self._episode(i) for i in np.flatnonzero(differs) if self._length[i]]
 
@@ -236,29 +210,15 @@ class SteppingCollector(interfaces.Collector):
 
     Not while environments are being built for the first time.
     """
-    if not self._opened:
-      return
-    self._hurried = True
-    if not 0 < self._hang_seconds <= seconds:
-      self._hang_seconds = seconds
-      for env in self._envs:
-        if env is not None:
-          env.seconds = seconds
+    self._fleet.hurry(seconds)
 
   def close(self) -> None:
     """Ends the environments' processes, by force those that hang."""
-    envs = [env for env in self._envs if env is not None]
-    self._envs = [None] * self.num_envs
-    self._opened = False
-    for env in envs:
-      env.ask_to_close()
-    deadline = time.monotonic() + _CLOSING_SECONDS
-    for env in envs:
-      env.close(deadline)
+    self._fleet.close()
 
   def _start(self, policy):
     """Opens environments and the policy's state where that is still to do."""
-    if not self._opened:
+    if not self._fleet.opened:
       self._open()
     if policy is not self._policy:
       self._policy = policy
@@ -281,81 +241,19 @@ class SteppingCollector(interfaces.Collector):
     Returns:
       [n] bool, which environments ended the recorded episode early.
     """
-    launched = self._launch({
-        i: () if self._is_last[i] else self._actions[i]
-        for i in range(self.num_envs)})
-    self._opened = True
-    self._obs = _join([obs for obs, _ in launched.values()])
-    return np.array([
-        'resume/ended' in info for _, info in launched.values()])
+    arrivals = self._fleet.open(self._under_way)
+    self._obs = _join([arrival.obs for arrival in arrivals])
+    return np.array(['resume/ended' in arrival.info for arrival in arrivals])
 
-  def _launch(self, recorded):
-    """Starts and resets some environments, all at once.
+  def _next(self, index) -> fleet.Start:
+    """Returns the start of an environment's next episode."""
+    return fleet.Start(int(self._episodes[index]), self._seeds[index])
 
-    Args:
-      recorded: {index: actions of the episode to continue}.
-
-    Returns:
-      {index: (observation, info)}.
-    """
-    with futures.ThreadPoolExecutor(len(recorded)) as pool:
-      return dict(zip(recorded, pool.map(
-          self._launch_one, recorded, recorded.values()), strict=True))
-
-  def _launch_one(self, index, actions):
-    """Starts and resets one environment, again if it fails."""
-    ended = {}
-    while True:
-      make = worker.Make(
-          self._recipe, seed=self._seed, index=index, actions=actions,
-          known=(self._obs_space, self._action_space),
-          episode=int(self._episodes[index]), first_seed=self._seeds[index],
-          max_restarts=self._max_restarts)
-      try:
-        # All recorded actions are replayed in this one reset.
-        process = self._envs[index] = self._process(
-            make, self._launch_seconds(1 + len(actions)))
-        obs, info = process.reset()
-        process.seconds = self._hang_seconds
-        return self._flat(obs), {**info, **ended}
-      except _FAILURES as error:
-        self._fail(index, error)
-        if actions:
-          actions, ended = (), {'resume/ended': True}
-
-  def _launch_seconds(self, steps: int = 1) -> float:
-    """Returns what a start with so many steps may take; 0 is without limit."""
-    return self._hang_seconds and max(
-        _LAUNCH_SECONDS, self._hang_seconds * steps)
-
-  def _fail(self, index, error, last=False):
-    """Ends a process that died or hangs; raises UserError at the limit.
-
-    Args:
-      index: of the environment.
-      error: what happened.
-      last: whether it will not be started again anyway, so that no limit holds.
-    """
-    env, self._envs[index] = self._envs[index], None
-    if env is not None:
-      env.close()
-    self._failures[index] += 1
-    what = str(error) if isinstance(error, worker.Hung) else 'died'
-    if self._failures[index] > self._max_restarts and not last:
-      often = (
-          f', {self._failures[index]} times in a row; look for a lack of '
-          'memory, or try it alone with dv3-envcheck' if self._max_restarts
-          else '; look for a lack of memory, or try it alone in Python')
-      raise errors.UserError(
-          f'the process of {self._recipe.kind}.{self._recipe.name} {what}'
-          f'{often}') from error
-    logging.warning(
-        'the process of environment %d %s%s; an episode under way is truncated',
-        index, what, '' if last else ' and is started anew')
-
-  def _flat(self, obs):
-    """Returns the entries {name: [1, ...]} of an observation."""
-    return spaces.flatten(self._obs_space, obs, 'observation')
+  def _under_way(self, index) -> fleet.Start:
+    """Returns the start that continues an environment's episode."""
+    if self._is_last[index]:
+      return self._next(index)
+    return self._next(index)._replace(actions=self._actions[index])
 
   def _step(self, policy, sink):
     """One step of every environment."""
@@ -380,7 +278,8 @@ class SteppingCollector(interfaces.Collector):
         self._actions[index].append({
             k: v[index] for k, v in actions.items()})
     obs, reward, terminated, truncated, infos = zip(
-        *self._advance(actions), strict=True)
+        *self._fleet.step(actions, self._is_last, self._obs, self._next),
+        strict=True)
     self._obs = _join(obs)
     self._is_first = self._is_last
     self._reward = np.array(reward, np.float32)
@@ -388,50 +287,6 @@ class SteppingCollector(interfaces.Collector):
     self._is_last = self._is_terminal | np.array(truncated, bool)
     self.env_steps += int(self.num_envs - self._is_first.sum())
     return self._account(np.array(reward, np.float64), infos)
-
-  def _advance(self, actions):
-    """Steps or resets every environment, all at once.
-
-    One that failed in a step returns its last observation, truncated; it is
-    started when the next episode is due. One that failed in a reset is started
-    at once, or, once there is hurry, gives a last step without a first one.
-
-    Returns:
-      ({name: [1, ...]}, reward, terminated, truncated, info) of each.
-    """
-    results, failed = {}, {}
-    for index, env in enumerate(self._envs):
-      if env is not None:
-        try:
-          env.send({k: v[index: index + 1] for k, v in actions.items()})
-        except _FAILURES as error:
-          failed[index] = error
-    for index, env in enumerate(self._envs):
-      if env is not None and index not in failed:
-        try:
-          obs, reward, terminated, truncated, info = env.receive()
-          results[index] = (
-              self._flat(obs), reward[0], terminated[0], truncated[0],
-              _only(info))
-          if not self._is_last[index]:
-            self._failures[index] = 0
-        except _FAILURES as error:
-          failed[index] = error
-    for index, error in failed.items():
-      # At a stop steps that are merely slow count as hanging.
-      self._fail(index, error, last=self._hurried)
-      if not self._is_last[index]:
-        last = {k: v[index: index + 1] for k, v in self._obs.items()}
-        results[index] = last, 0.0, False, True, {'log/restarts_sum': 1.0}
-    rest = [i for i in range(self.num_envs) if i not in results]
-    if self._hurried:  # It would hang again, while everybody waits for the end.
-      for index in rest:
-        last = {k: v[index: index + 1] for k, v in self._obs.items()}
-        results[index] = last, 0.0, False, True, {}
-    elif rest:
-      for index, (obs, info) in self._launch(dict.fromkeys(rest, ())).items():
-        results[index] = (obs, 0.0, False, False, _only(info))
-    return [results[i] for i in range(self.num_envs)]
 
   def _account(self, reward, infos):
     """Sums scores and lengths; returns the episodes that ended here."""
@@ -469,11 +324,3 @@ class SteppingCollector(interfaces.Collector):
 def _join(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
   """Returns the entries [1, ...] of several environments as [n, ...]."""
   return {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
-
-
-def _only(info: dict[str, Any]) -> dict[str, Any]:
-  """Returns the info of the only environment of a vector environment."""
-  return {
-      k: v[0] for k, v in info.items()
-      if not k.startswith('_') and isinstance(v, np.ndarray)
-      and np.all(info.get(f'_{k}', True))}

@@ -18,7 +18,7 @@ from dv3 import errors
 from dv3 import registry
 from dv3 import types
 from dv3.collectors import local
-from dv3.collectors import stepping
+from dv3.collectors import fleet
 from dv3.collectors import worker
 from dv3.envs import wrappers
 
@@ -193,7 +193,7 @@ def test_the_same_fault_in_each_episode_is_told_at_each_doubling(
     ('ray', 'die', 'step')])
 def test_a_fault_without_end_is_one_clear_error(
     faulty, name, fault, when, monkeypatch):
-  monkeypatch.setattr(stepping, '_LAUNCH_SECONDS', 10.0)
+  monkeypatch.setattr(fleet, '_LAUNCH_SECONDS', 10.0)
   collector = registry.get('collector', name)(
       env=faulty(fault=fault, at=1, when=when), num_envs=2, max_restarts=1,
       hang_seconds=3.0 if fault == 'hang' else 60.0)
