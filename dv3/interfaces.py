@@ -46,7 +46,8 @@ class Encoder(Component):
     encoder.build()
     tokens = encoder(obs)          # {key: [B, T, ...]} -> [B, T, E]
 
-  Any number of leading axes is allowed.
+  Any number of leading axes is allowed. Observations that it is not made for
+  are refused by the constructor, or by `build`.
 
   Attributes:
     token_size: E, known after construction.
@@ -74,7 +75,8 @@ class Decoder(Component):
 
   Observations reach `log_prob` as the environment made them: images are uint8
   in [0, 255], classes are integer indices. What a distribution needs it casts
-  itself.
+  itself. Observations that it is not made for are refused by the constructor,
+  or by `build`.
 
   Attributes:
     keys: the observation keys that it predicts.
@@ -106,7 +108,8 @@ class Core(Component):
   `tokens` is [B, T, E], `prev_action` [B, T, A] (discrete entries one-hot),
   `is_first` [B, T] bool: where true, state and previous action are set to the
   initial ones before the step, whatever they were (`tf.where`, not a product
-  with 0, which keeps NaN). T is known when a graph is traced.
+  with 0, which keeps NaN). T is known when a graph is traced. Numbers are drawn
+  by `rng` alone, those of step t of a sequence by `rng.at(t)`.
   `policy(features, rng) -> action [B, A]`.
 
   Attributes:

@@ -21,6 +21,7 @@ from dv3.nets import part as part_lib
 from dv3.testing import checks
 from dv3.testing import model_checks
 from dv3.testing import small
+from dv3.testing import subjects
 from dv3.training import open_loop
 
 tfd = tfp.distributions
@@ -186,6 +187,8 @@ class BareEncoder(Bare, interfaces.Encoder):
   def __init__(self, *, obs_spec):
     super().__init__(self.token_size)
     self.numbers = [k for k, v in obs_spec.items() if v.dtype == 'float32']
+    if not self.numbers:
+      raise ValueError('no numbers')
 
   def build(self, input_shape=None):
     self.dense.build([None, 3])
@@ -353,7 +356,7 @@ def test_an_agent_of_bare_parts_trains_in_float32_alone(choice):
 def test_starts_without_gradients_from_replay_entries():
   core = small.make('core', 'test.bare')
   core.build()
-  inputs = model_checks._core_inputs()
+  inputs = subjects.core_inputs()
   with tf.GradientTape() as tape:
     latents, _ = core.observe(
         *inputs, core.initial(small.BATCH), rng_lib.Rng(0))

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from dv3.testing import core_checks
+from dv3.testing import env_checks
 from dv3.testing import host_checks
 from dv3.testing import learning_checks
 from dv3.testing import model_checks
@@ -26,8 +28,9 @@ _LAYERS = (
 CHECKS: dict[str, tuple[Callable, ...]] = {
     'encoder': _LAYERS, 'decoder': _LAYERS, 'head': _LAYERS,
     'core': (
-        *_LAYERS, model_checks.steps_equal_sequences,
-        model_checks.resets_forget, model_checks.replay_round_trip,
+        *_LAYERS, core_checks.steps_equal_sequences,
+        core_checks.steps_draw_anew, core_checks.resets_forget,
+        core_checks.replay_round_trip, core_checks.starts_are_the_latents,
         model_checks.used_unbuilt_says_so),
     'loss': (
         learning_checks.loss_is_unreduced, learning_checks.loss_trains,
@@ -36,16 +39,19 @@ CHECKS: dict[str, tuple[Callable, ...]] = {
     'balancer': (
         learning_checks.balancer_sums_to_a_scalar,
         learning_checks.balancer_trains_its_variables,
-        learning_checks.balancer_calls_repeat),
+        learning_checks.balancer_calls_repeat,
+        learning_checks.balancer_checkpoint_round_trip),
     'normalizer': (
-        model_checks.normalizer_tracks, two_replicas_stay_equal),
+        model_checks.normalizer_tracks,
+        model_checks.normalizer_checkpoint_round_trip,
+        two_replicas_stay_equal),
     'optimizer': (
         learning_checks.optimizer_descends,
         learning_checks.optimizer_steps_repeat,
         learning_checks.optimizer_checkpoint_round_trip),
     'sampler': (host_checks.sampler_draws_what_is_stored,),
     'exploration': (host_checks.exploration_keeps_actions_valid,),
-    'env': (host_checks.env_keeps_gymnasiums_contract,),
+    'env': (env_checks.env_keeps_gymnasiums_contract,),
     'collector': (host_checks.collector_hands_on_every_step,),
     'transform': (host_checks.transform_loses_no_step,),
     'scaling': (host_checks.scaling_leaves_one_replica,),

@@ -1,37 +1,64 @@
 """What components without tensors must do."""
 
 import math
-import warnings
 
 import numpy as np
-from gymnasium.utils import env_checker
 
 from dv3 import types
 from dv3.collectors import random_policy
-from dv3.envs import spaces
 from dv3.testing import small
+from dv3.training import checkpoints
 
 
-def sampler_draws_what_is_stored(kind, name, kwargs):
+def sampler_draws_what_is_stored(kind, name, kwargs, folder):
   """Only stored items are drawn, and a restored sampler draws alike."""
   del kind
   make = lambda: small.make('sampler', name, kwargs)
   sampler = make()
-  sampler.add(np.arange(0, 30))
-  sampler.remove(np.arange(0, 10))
+  begin, end, room = 0, 0, small.SIZES['capacity']
+  # Item numbers count on, through two and a half times the capacity.
+  for count in (30, 34, 20, 20, 20, 20, 16):
+    if end + count - begin > room:
+      sampler.remove(np.arange(begin, end + count - room))
+      begin = end + count - room
+    sampler.add(np.arange(end, end + count))
+    sampler.mark_ends(np.arange(end + 4, end + count, 5))
+    end += count
+    _check_items(sampler.sample(200, np.random.default_rng(0)), begin, end)
+  sampler.remove(np.arange(begin, begin + 10))
+  begin += 10
   rng = np.random.default_rng(0)
-  items = sampler.sample(200, rng)
-  assert items.min() >= 10 and items.max() < 30
-  batch = items[:5]
+  batch = sampler.sample(5, rng)
   ends = batch[:, None] + np.arange(3)
-  ends[ends >= 30] = -1  # Steps with which no stored sequence ends.
+  ends[ends >= end] = -1  # Steps with which no stored sequence ends.
   sampler.update(batch, {'loss': np.abs(rng.normal(size=(5, 3)))}, ends)
+  state = sampler.state()
+  for key, value in state.items():
+    if key.startswith('item/'):
+      assert len(value) == end - begin, (
+          f'{key} has {len(value)} rows for {end - begin} stored items')
   other = make()
-  other.load(sampler.state(), np.arange(10, 30))
+  other.load(_saved(state, folder), np.arange(begin, end))
   items = sampler.sample(50, np.random.default_rng(1))
-  assert items.min() >= 10 and items.max() < 30
+  _check_items(items, begin, end)
   np.testing.assert_array_equal(
       items, other.sample(50, np.random.default_rng(1)))
+
+
+def _check_items(items, begin, end):
+  """Asserts that items are numbers of what is stored."""
+  items = np.asarray(items)
+  assert items.ndim == 1 and np.issubdtype(items.dtype, np.integer), (
+      f'sample gave {items.dtype} {items.shape}, not [count] int64')
+  assert items.min() >= begin and items.max() < end, (
+      f'sample drew {items.min()} to {items.max()}; stored are {begin} to '
+      f'{end - 1}')
+
+
+def _saved(state, folder):
+  """Returns what a checkpoint gives back of a state."""
+  checkpoints.write_state(folder, 'state', state)
+  return checkpoints.read_state(folder, 'state')
 
 
 def exploration_keeps_actions_valid(kind, name, kwargs):
@@ -56,47 +83,6 @@ def exploration_keeps_actions_valid(kind, name, kwargs):
       np.testing.assert_array_equal(results[0][key], results[1][key], key)
 
 
-def env_keeps_gymnasiums_contract(kind, name, kwargs):
-  """Gymnasium's checker passes, spaces can be represented, seeds repeat."""
-  del kind
-  make = lambda: small.make('env', name, kwargs)
-  env = make()
-  with warnings.catch_warnings():
-    # It warns of wrappers, which env components are free to use.
-    warnings.simplefilter('ignore', UserWarning)
-    env_checker.check_env(env, skip_render_check=True)
-  specs = spaces.observation_specs(env.observation_space)
-  spaces.action_specs(env.action_space)
-  other = make()
-  first, _ = env.reset(seed=5)
-  second, _ = other.reset(seed=5)
-  env.action_space.seed(0)
-  for _ in range(10):
-    batch = lambda x: spaces.flatten(
-        env.observation_space, _batched(x), 'observation')
-    a, b = batch(first), batch(second)
-    assert set(a) == set(specs)
-    for key in a:
-      np.testing.assert_array_equal(a[key], b[key], key)
-    action = env.action_space.sample()
-    first, reward, *end, _ = env.step(action)
-    second, again, *other_end, _ = other.step(action)
-    assert reward == again and end == other_end
-    if any(end):
-      break
-  env.close()
-  other.close()
-
-
-def _batched(nest):
-  """Gives every array of a nest a leading axis."""
-  if isinstance(nest, dict):
-    return {k: _batched(v) for k, v in nest.items()}
-  if isinstance(nest, tuple):
-    return tuple(_batched(v) for v in nest)
-  return np.asarray(nest)[None]
-
-
 def logger_takes_everything(kind, name, kwargs, folder):
   """A logger takes every kind of value, at every time."""
   del kind
@@ -113,7 +99,7 @@ def logger_takes_everything(kind, name, kwargs, folder):
   logger.close()
 
 
-def collector_hands_on_every_step(kind, name, kwargs):
+def collector_hands_on_every_step(kind, name, kwargs, folder):
   """Episodes are whole and in order, and a restored collector goes on."""
   del kind
   recipe = types.Recipe('env', 'memory', {'length': 4})
@@ -134,7 +120,7 @@ def collector_hands_on_every_step(kind, name, kwargs):
       _check_stream([x for x in steps if x['worker'] == worker])
     assert sum(not x['is_first'] for x in steps) in range(
         collector.env_steps - collector.num_envs, collector.env_steps + 1)
-    state, before = collector.state(), len(steps)
+    state, before = _saved(collector.state(), folder), len(steps)
     collector.run(policy, sink, 8)
     straight = steps[before:]
   finally:
@@ -165,22 +151,26 @@ def _check_stream(steps):
       assert step['action'] == 0, 'the action after the last step is zeros'
 
 
-def transform_loses_no_step(kind, name, kwargs):
+def transform_loses_no_step(kind, name, kwargs, folder):
   """Every step comes out in order, of its own worker; the state survives."""
   del kind
   rng = np.random.default_rng(0)
   def step(number, worker):
+    last = number % 6 == 5
     return {
-        'observation': np.array([number, worker], np.float32),
+        'observation': rng.normal(size=3).astype(np.float32),
+        'action': np.float32(not last) * rng.normal(size=2).astype(np.float32),
         'reward': np.float32(rng.normal()),
-        'is_first': np.bool_(number % 6 == 0),
-        'is_last': np.bool_(number % 6 == 5), 'is_terminal': np.bool_(False)}
+        'is_first': np.bool_(number % 6 == 0), 'is_last': np.bool_(last),
+        'is_terminal': np.bool_(False),
+        # What no transform has a reason to change.
+        'latent/origin': np.array([number, worker], np.float32)}
   transform = small.make('transform', name, kwargs)
   out = {0: [], 1: []}
   for number in range(24):
     if number == 10:  # In the middle of an episode.
       other = small.make('transform', name, kwargs)
-      other.load(transform.state())
+      other.load(_saved(transform.state(), folder))
       transform = other
     for worker in out:
       given = step(number, worker)
@@ -188,9 +178,9 @@ def transform_loses_no_step(kind, name, kwargs):
       assert all(set(x) == set(given) for x in ready)
       out[worker] += ready
   for worker, ready in out.items():
-    numbers = [int(x['observation'][0]) for x in ready]
+    numbers = [int(x['latent/origin'][0]) for x in ready]
     assert numbers == list(range(24)), f'worker {worker}: {numbers}'
-    assert all(int(x['observation'][1]) == worker for x in ready)
+    assert all(int(x['latent/origin'][1]) == worker for x in ready)
     assert all(np.isfinite(x['reward']) for x in ready)
 
 

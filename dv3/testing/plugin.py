@@ -5,6 +5,7 @@ TensorFlow and the registry are imported only if a component is given.
 
 import json
 import pathlib
+import warnings
 
 import pytest
 
@@ -29,7 +30,17 @@ def pytest_configure(config):
   """Collects the shipped suite in place of the repository's tests."""
   if config.getoption('--dv3-component'):
     config.args[:] = [str(pathlib.Path(__file__).with_name('suite.py'))]
-    config.stash[_CASES] = _cases(config.getoption)
+    # A repository may call its tests otherwise.
+    config.addinivalue_line('python_functions', 'test_conformance')
+    with warnings.catch_warnings():
+      # Or take warnings for errors: those of TensorFlow are none of its own.
+      warnings.simplefilter('ignore')
+      config.stash[_CASES] = _cases(config.getoption)
+    return
+  for flag in ('--dv3-plugin', '--dv3-kwargs'):
+    if config.getoption(flag) not in ([], '{}'):
+      raise pytest.UsageError(
+          f'{flag} is for --dv3-component=KIND:NAME; give that too')
 
 
 def pytest_generate_tests(metafunc):
@@ -64,10 +75,34 @@ def _cases(option) -> list[tuple]:
         raise errors.UserError(
             f'there are no checks for {kind!r}; there are checks for '
             f'{sorted(checks.CHECKS)}')
+      _check_arguments(kind, name, kwargs)
       cases += [(check, kind, name, kwargs) for check in checks.CHECKS[kind]]
   except errors.UserError as error:
     raise pytest.UsageError(str(error)) from error
   return cases
+
+
+def _check_arguments(kind, name, kwargs) -> None:
+  """Raises UserError for arguments that a constructor lacks or needs."""
+  from dv3 import errors
+  from dv3 import registry
+  from dv3 import signatures
+  from dv3.testing import small
+  factory = registry.get(kind, name)
+  closed = signatures.accepted(factory)
+  unknown = [] if closed is None else sorted(set(kwargs) - closed)
+  if unknown:
+    raise errors.UserError(
+        f'{kind}.{name} does not take {", ".join(unknown)} of --dv3-kwargs; it '
+        f'takes {", ".join(sorted(closed or ()))}')
+  needed = [
+      x.name for x in signatures.arguments(kind, factory)
+      if x.default is None and not x.given
+      and x.name not in {*kwargs, *small.SIZES, 'action_spec'}]
+  if needed:
+    raise errors.UserError(
+        f'{kind}.{name} needs {", ".join(needed)}; give --dv3-kwargs='
+        f"'{{\"{needed[0]}\": ...}}'")
 
 
 def _arguments(text) -> dict:

@@ -19,8 +19,11 @@ SIZES = {
     'deter': 16, 'hidden': 8, 'stoch': 4, 'classes': 4, 'blocks': 4,
     'units': 8, 'layers': 1, 'depth': 4, 'multipliers': (2, 2), 'bins': 21,
     'warmup_updates': 0, 'learning_rate': 1e-2, 'token_size': 5,
-    'action_size': 3, 'capacity': 64, 'length': 4}
-"""Values for arguments by name: small, and the same for everyone."""
+    'action_size': 3, 'capacity': 64}
+"""Values for arguments by name: small, and the same for everyone. They take the
+place of defaults of their own type alone: `units = (64, 64)` stays."""
+
+_PARTS = {'vector': 'mlp', 'image': 'cnn'}
 
 VECTOR = {'numbers': types.Spec((3,), 'float32'),
           'token': types.Spec((), 'int32', (4,))}
@@ -40,17 +43,39 @@ def make(kind: str, name: str, kwargs: dict[str, Any] | None = None, **given):
     kwargs: the author's own numbers; they win over `SIZES`.
     **given: what the library passes to components of this kind.
   """
+  numbers = sizes(kind, name)
   factory = registry.get(kind, name)
-  accepted = inspect.signature(factory).parameters
-  numbers = {k: v for k, v in SIZES.items() if k in accepted}
   closed = signatures.accepted(factory)
   given = {k: v for k, v in given.items() if closed is None or k in closed}
-  # Parts of parts are small too.
-  for part in ('vector', 'image'):
-    if part in accepted and kind in ('encoder', 'decoder'):
-      inner = 'mlp' if part == 'vector' else 'cnn'
-      numbers[part] = functools.partial(make, kind, inner)
-  return factory(**{**numbers, **given, **(kwargs or {})})
+  try:
+    return factory(**{**numbers, **given, **(kwargs or {})})
+  except Exception as error:
+    chosen = {k: v for k, v in numbers.items() if k not in (kwargs or {})}
+    if chosen:
+      error.add_note(
+          f'The suite made {kind}.{name} with {chosen}; --dv3-kwargs wins.')
+    raise
+
+
+def sizes(kind: str, name: str) -> dict[str, Any]:
+  """Returns those of `SIZES` that suit a constructor's arguments."""
+  factory = registry.get(kind, name)
+  numbers = {}
+  for key, parameter in inspect.signature(factory).parameters.items():
+    default = parameter.default
+    if key in SIZES and (
+        default is parameter.empty or type(default) is type(SIZES[key])):
+      numbers[key] = SIZES[key]
+    # Parts of parts are small too.
+    if kind in ('encoder', 'decoder') and key in _PARTS and (
+        default is None or callable(default)):
+      numbers[key] = functools.partial(make, kind, _PARTS[key])
+  return numbers
+
+
+def takes(kind: str, name: str, argument: str) -> bool:
+  """Returns whether a constructor names an argument."""
+  return argument in inspect.signature(registry.get(kind, name)).parameters
 
 
 def observations(specs: types.Specs, lead=(BATCH, LENGTH), seed: int = 0):

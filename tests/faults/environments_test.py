@@ -17,8 +17,8 @@ import pytest
 from dv3 import errors
 from dv3 import registry
 from dv3 import types
-from dv3.collectors import local
 from dv3.collectors import fleet
+from dv3.collectors import local
 from dv3.collectors import worker
 from dv3.envs import wrappers
 
