@@ -131,7 +131,9 @@ class Tally:
 
   Args:
     cluster: the workers.
-    num_envs: of each worker; no more episodes end in one round.
+    num_envs: of each worker. Twice as many episodes fit into a round: those of
+      all environments that end in it, and that a resume cut. Of a collector
+      that returns more, the rest comes with the next rounds.
 
   Attributes:
     env_steps: of all workers, since the run began.
@@ -143,6 +145,7 @@ class Tally:
     self.earned = 0
     self._cluster = cluster
     self._num_envs = num_envs
+    self._waiting: list[types.Episode] = []
 
   def add(
       self, env_steps: int, episodes: list[types.Episode], ready: bool
@@ -162,8 +165,11 @@ class Tally:
       self.earned = env_steps
       self.env_steps += env_steps
       return episodes, ready
-    table = np.full((self._num_envs, 4), np.nan)
-    for row, episode in zip(table, episodes, strict=False):
+    table = np.full((2 * self._num_envs, 4), np.nan)
+    self._waiting += episodes
+    sent, self._waiting = (
+        self._waiting[:len(table)], self._waiting[len(table):])
+    for row, episode in zip(table, sent, strict=False):
       row[:] = (
           episode.score, episode.length, episode.worker, episode.truncated)
     rows = self._cluster.gather([env_steps, ready, *table.ravel()])
@@ -172,7 +178,7 @@ class Tally:
     result = []
     for index, row in enumerate(rows):
       if index == self._cluster.index:
-        found = list(episodes)
+        found = sent
       else:
         found = [
             types.Episode(
