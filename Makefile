@@ -1,6 +1,6 @@
 # For users: make train, make test. For developers besides: make test-all (the
 # slow tests too), test-suites (every task, with every optional suite), lint,
-# lock, build-file. ARGS is added to the main command.
+# lock, build-file, clean. ARGS is added to the main command.
 PYTHON ?= python3.11
 BIN := .venv/bin
 SUITES := .venv-suites
@@ -10,12 +10,16 @@ ARGS ?=
 # Two at a time: much of a test is Python on one core. A file stays in one
 # process, for what its tests share; tests/conftest.py says which come first.
 PYTEST := -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
+# The one that the requirements are locked for, whatever else could run dv3.
+RIGHT_VERSION := import sys; sys.exit(sys.version_info[:2] != (3, 11))
+PTH := .venv/lib/python3.11/site-packages/_dv3.pth
 
 .PHONY: train test test-all test-suites lint venv venv-suites packages \
-    editable lock build-file
+    editable lock build-file clean
 
 train: venv
-	$(BIN)/dv3-train --gin_file=preset/quickstart.gin --logdir=$(LOGDIR) $(ARGS)
+	$(BIN)/dv3-train --gin_file=preset/quickstart.gin --logdir="$(LOGDIR)" \
+	    $(ARGS)
 
 test: lint
 	$(BIN)/python $(PYTEST) $(ARGS)
@@ -32,28 +36,57 @@ lint: venv
 	$(BIN)/ruff check
 	$(BIN)/pyright
 
+# True of a virtual environment that can be filled or used: it was made in this
+# folder (a copy's programs start the original's Python and its dv3), its
+# interpreter is there and of this version, and no package is half there: pip,
+# which writes INSTALLER after all else, takes what it was killed in for whole.
+define is_whole
+case "$$(cat $(1)/pyvenv.cfg 2>/dev/null)" in \
+      *" $$(pwd -P)/$(1)") ;; *) false ;; esac \
+    && $(1)/bin/python -c 'import ssl; from importlib import metadata; \
+      metadata.version("pip"); $(RIGHT_VERSION)' 2>/dev/null \
+    && (for package in $(1)/lib/python3.11/site-packages/*.dist-info; do \
+      test -e "$$package/INSTALLER" || exit 1; done)
+endef
+
+# Makes one anew where it is not whole; over what is there it would stay broken.
+# A link is left to whom it leads to.
+define make_whole
+$(call is_whole,$(1)) || { \
+    "$(PYTHON)" -c '$(RIGHT_VERSION)' 2>/dev/null || { echo 'dv3 needs Python' \
+      '3.11, for which its requirements are locked; "$(PYTHON)" is not there,' \
+      'or another: install it, or name it: make PYTHON=/path/to/python3.11' >&2; \
+      exit 2; }; \
+    test ! -L $(1) || rm $(1); \
+    "$(PYTHON)" -m venv --clear $(1); }
+endef
+
 # Each stamp holds the checksum of what a step was made from, so that a repeated
 # `make venv` does nothing. Checksums, since times say nothing in a fresh clone.
+# `pip install .` replaces the editable install by a copy, which takes its .pth.
 venv:
-	@sha256sum --check --status .venv/packages.sha256 2>/dev/null \
+	@$(call is_whole,.venv) \
+	    && sha256sum --check --status .venv/packages.sha256 2>/dev/null \
 	    || $(MAKE) --no-print-directory packages
 	@sha256sum --check --status .venv/editable.sha256 2>/dev/null \
+	    && test "$$(cat $(PTH) 2>/dev/null)" = "$$(pwd -P)" \
 	    || $(MAKE) --no-print-directory editable
 
 # Beside the locked requirements, whatever the task files can need. Not locked:
 # docs/environments.md says with which versions it was run.
 venv-suites: venv
-	test -x $(SUITES)/bin/python || $(PYTHON) -m venv $(SUITES)
+	@$(call make_whole,$(SUITES))
 	$(SUITES)/bin/python -m pip install --quiet --require-hashes \
 	    --requirement=$(LOCK)
 	$(SUITES)/bin/python -m pip install --quiet --no-build-isolation \
 	    --editable='.[suites]'
 	$(SUITES)/bin/python -m pip check
 
+# The stamps go before pip comes: if it fails half-way, the stamp of the earlier
+# lock would hold again as soon as that lock is back.
 packages:
-	@command -v $(PYTHON) || { echo 'dv3 needs Python 3.11; install it, or' \
-	    'name it: make PYTHON=/path/to/python3.11' >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	@$(call make_whole,.venv)
+	rm -f .venv/packages.sha256 .venv/editable.sha256
 	$(BIN)/python -m pip install --require-hashes --requirement=$(LOCK)
 	sha256sum $(LOCK) > .venv/packages.sha256
 
@@ -73,3 +106,6 @@ lock: venv
 
 build-file: venv
 	$(BIN)/python tools/build_file.py
+
+clean:
+	rm -rf .venv $(SUITES)
