@@ -1,5 +1,8 @@
 """Errors that a user can cause: one line with the cause and the remedy."""
 
+import shlex
+import sys
+
 
 class UserError(Exception):
   """An error that the user can cause and mend.
@@ -10,6 +13,15 @@ class UserError(Exception):
 
   def __init__(self, message: str):
     super().__init__(' '.join(str(message).split()))
+
+
+def pip_install(package: str) -> str:
+  """Returns the command that installs a package where this program runs.
+
+  `pip` by itself may be that of another Python. It leaves dv3 as it is
+  installed where `package` is an extra of it, 'dv3[dmc]'.
+  """
+  return f'{shlex.quote(sys.executable)} -m pip install "{package}"'
 
 
 def check_least(least: float, numbers: dict[str, float]) -> None:

@@ -274,10 +274,10 @@ def _import_ours(key: str) -> None:
     if error.name is None or error.name.partition('.')[0] == 'dv3':
       raise
     extra = plugins.extra_of(error.name)
-    package = f"'dv3[{extra}]'" if extra else error.name
+    package = f'dv3[{extra}]' if extra else error.name
     raise errors.UserError(
         f'{key} needs the package {error.name}, which is not installed; '
-        f'pip install {package}') from error
+        f'{errors.pip_install(package)}') from error
   if tuple(key.split('.')) not in _components:
     raise LookupError(f'{TABLE[key]} does not register {key}; mend TABLE')
 
@@ -307,8 +307,10 @@ def _missing(kind: str, name: str) -> errors.UserError:
       if tuple(key.split('.', 1)) not in _components)
   if unloaded:
     message.append(f'Installed plugins not loaded: {", ".join(unloaded)}.')
-  if name in plugins.extras():
-    message.append(f"An extra has this name: pip install 'dv3[{name}]'.")
+  extra = name.replace('_', '-')
+  if extra in plugins.extras():
+    message.append(
+        f'An extra has this name: {errors.pip_install(f"dv3[{extra}]")}.')
   else:
     message.append('One of yours needs --plugin=package.module or file.py.')
   return errors.UserError(' '.join(message))

@@ -24,7 +24,7 @@ def test_component(check, kind, name, tmp_path):
   try:
     checks.run(check, kind, name, KWARGS.get(f'{kind}.{name}', {}), tmp_path)
   except errors.UserError as error:
-    if kind == 'env' and 'pip install "dv3[' in str(error):
+    if kind == 'env' and '-m pip install "dv3[' in str(error):
       pytest.skip(str(error))  # tests/envs/suites_test.py checks the message.
     raise
 

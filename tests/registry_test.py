@@ -105,7 +105,9 @@ def test_unknown_name_tells_nearest_and_how_to_load_others():
 
 def test_unknown_name_that_is_an_extra(monkeypatch):
   monkeypatch.setattr(plugins, 'extras', lambda: ('doom',))
-  assert "pip install 'dv3[doom]'" in message(registry.get, 'env', 'doom')
+  assert '-m pip install "dv3[doom]"' in message(registry.get, 'env', 'doom')
+  monkeypatch.setattr(plugins, 'extras', lambda: ('flappy-bird',))
+  assert '"dv3[flappy-bird]"' in message(registry.get, 'env', 'flappy_bird')
 
 
 def test_bare_names_belong_to_the_library():
@@ -430,7 +432,7 @@ def test_missing_package_names_the_extra(monkeypatch):
   monkeypatch.setattr(registry.importlib, 'import_module', fail)
   assert message(registry.get, 'env', 'needy') == (
       'env.needy needs the package no_such_thing.part, which is not installed; '
-      "pip install 'dv3[needs]'")
+      f'{errors.pip_install("dv3[needs]")}')
 
 
 def test_describe():

@@ -110,7 +110,7 @@ def load_matplotlib() -> Any:
   except ImportError as error:
     raise errors.UserError(
         'a picture of a sweep needs matplotlib; install the extra: '
-        "pip install 'dv3[report]'") from error
+        f'{errors.pip_install("dv3[report]")}') from error
   return matplotlib
 
 

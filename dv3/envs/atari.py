@@ -55,7 +55,7 @@ def make(
     if importlib.util.find_spec(name) is None:
       raise errors.UserError(
           f'env.atari needs {name}, which is not installed; '
-          'pip install "dv3[atari]"')
+          f'{errors.pip_install("dv3[atari]")}')
   import ale_py
   if lives not in _LIVES or resize not in _RESIZE:
     raise errors.UserError(

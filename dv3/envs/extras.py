@@ -22,4 +22,4 @@ def load(module: str, component: str, extra: str) -> Any:
   except ImportError as error:
     raise errors.UserError(
         f'{component} needs {module}, which cannot be imported ({error}); '
-        f'pip install "dv3[{extra}]"') from error
+        f'{errors.pip_install(f"dv3[{extra}]")}') from error

@@ -13,7 +13,7 @@ from dv3 import registry
 from dv3.envs import wrappers
 
 _EXTRAS = {
-    'flappy_bird_gymnasium': 'flappy_bird', 'gymnasium_robotics': 'robotics',
+    'flappy_bird_gymnasium': 'flappy-bird', 'gymnasium_robotics': 'robotics',
     'highway_env': 'highway', 'imageio': 'mujoco', 'mujoco': 'mujoco',
     'popgym': 'popgym', 'pygame': 'pygame'}
 """The extras of dv3 that bring packages which environments need."""
@@ -60,7 +60,7 @@ def make(
     hint = f'did you mean {" or ".join(near)}?' if near else (
         'import the package that registers it: package.module:Name-v0')
     if id.startswith('ALE/'):
-      hint = 'use env.atari, with pip install "dv3[atari]"'
+      hint = f'use env.atari, with {errors.pip_install("dv3[atari]")}'
     elif ':' in id and not importlib.util.find_spec(id.split(':')[0]):
       hint = f'{id.split(":")[0]} is not installed; {_install(id) or hint}'
     raise errors.UserError(
@@ -78,7 +78,7 @@ def _install(text):
   """Returns how to install the first known package in a text, or ''."""
   for package, extra in _EXTRAS.items():
     if package in text.lower():
-      return f'pip install "dv3[{extra}]"'
+      return errors.pip_install(f'dv3[{extra}]')
   return ''
 
 

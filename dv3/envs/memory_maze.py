@@ -34,7 +34,7 @@ def make(*, size: int = 9, gl: str = 'egl') -> gymnasium.Env:
         f'env.memory_maze.size is one of {SIZES}, not {size}')
   os.environ.setdefault('MUJOCO_GL', gl)
   with _gym_is_gymnasium():
-    tasks = extras.load('memory_maze.tasks', 'env.memory_maze', 'memory_maze')
+    tasks = extras.load('memory_maze.tasks', 'env.memory_maze', 'memory-maze')
   task = getattr(tasks, f'memory_maze_{size}x{size}')
   return MemoryMaze(lambda seed: dm.DMEnv(task(seed=seed)))
 

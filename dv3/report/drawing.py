@@ -46,7 +46,7 @@ def draw(
   except ImportError as error:
     raise errors.UserError(
         'learning curves need matplotlib; install the extra: '
-        "pip install 'dv3[report]'") from error
+        f'{errors.pip_install("dv3[report]")}') from error
   columns = min(len(tasks), 3)
   rows = -(-len(tasks) // columns)
   with matplotlib.rc_context(_STYLE):

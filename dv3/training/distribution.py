@@ -114,8 +114,8 @@ def warn_of_unseen_gpu(strategy) -> None:
       and 'CUDA_VISIBLE_DEVICES' not in os.environ):
     logging.warning(
         'this machine has an NVIDIA driver, but TensorFlow finds no GPU and '
-        "trains on the CPU: pip install 'tensorflow[and-cuda]', or set "
-        'CUDA_VISIBLE_DEVICES= if that is meant')
+        'trains on the CPU: %s, or set CUDA_VISIBLE_DEVICES= if that is meant',
+        errors.pip_install('tensorflow[and-cuda]'))
 
 
 def check_divides(strategy, size: int) -> None:

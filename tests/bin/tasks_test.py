@@ -42,7 +42,7 @@ def test_task_trains_200_env_steps(base, task, tmp_path):
        f'--logdir={tmp_path}'], capture_output=True, text=True, check=False,
       timeout=600)
   if result.returncode == 2:
-    remedy = re.search(r'pip install "dv3\[\w+\]"', result.stderr)
+    remedy = re.search(r'-m pip install "dv3\[[\w-]+\]"', result.stderr)
     assert remedy, result.stderr
     pytest.skip(f'{task}: {remedy[0]}, or make test-suites')
   assert result.returncode == 0, result.stderr[-3000:]

@@ -212,7 +212,7 @@ def test_atari_without_its_package_names_the_extra(monkeypatch):
   monkeypatch.setattr(
       importlib.util, 'find_spec',
       lambda name, *rest: None if name == 'ale_py' else find(name, *rest))
-  with pytest.raises(errors.UserError, match=r'pip install "dv3\[atari\]"'):
+  with pytest.raises(errors.UserError, match=r'-m pip install "dv3\[atari\]"'):
     registry.get('env', 'atari')()
 
 
