@@ -155,6 +155,31 @@ def test_what_runs_has_its_data(name):
   assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
+@pytest.mark.parametrize(
+    'name', [n for n in TARGETS if BUILD[n]['rule'] == 'pytest_test'])
+def test_files_that_tests_name_are_their_data(name):
+  data = set(BUILD[name]['data'])
+  reached = build_file.closure(
+      DEPS, {name} | {label[1:] for label in data if label[1:] in BUILD})
+  text = '\n'.join(
+      (ROOT / path).read_text() for other in reached
+      for path in BUILD[other]['srcs'] if not path.startswith('dv3/'))
+  programs = [
+      rule['main'] for rule in BUILD.values() if 'main' in rule
+      and not rule['main'].startswith('dv3/')]
+  for path in ['Makefile', *programs, *(
+      path.relative_to(ROOT).as_posix()
+      for pattern in ('docs/*.md', 'examples/plugin/*.*', 'tests/**/*.gin')
+      for path in ROOT.glob(pattern))]:
+    folder, _, file = path.rpartition('/')
+    # Beside a name that others have too stands its folder.
+    named = file if file not in ('README.md', 'pyproject.toml') else folder
+    if re.search(rf"['/]{re.escape(named)}'", text) or (
+        folder == 'examples/plugin' and f"{folder}'" in text):
+      wanted = f':{HOMES[path]}' if path in HOMES else path
+      assert wanted in data or wanted[1:] in reached, 'run `make build-file`'
+
+
 def test_binaries_are_console_scripts():
   scripts = PROJECT['scripts']
   binaries = {

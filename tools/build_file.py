@@ -23,6 +23,9 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
 FOLDERS = ('dv3', 'tests', 'tools', 'examples', 'benchmarks')
+TOP_FILES = ('BUILD', 'Makefile', 'README.md', 'pyproject.toml')
+"""Files of the root that tests read."""
+
 HEADER = '''\
 """Libraries, binaries and tests; `make build-file` writes this file."""
 
@@ -50,6 +53,9 @@ filegroup(
         "tools/**/*.py",
         "examples/**/*.py",
         "benchmarks/**/*.py",
+        "docs/*.md",
+        "examples/plugin/*",
+        "tests/**/*.gin",
     ]),
 )
 '''
@@ -95,6 +101,17 @@ def files() -> list[str]:
   return sorted(
       path.as_posix() for path in found
       if not any(part.startswith('.') for part in path.parts))
+
+
+@functools.cache
+def other_files() -> list[str]:
+  """Returns the paths of what else programs and tests may read."""
+  patterns = (
+      'docs/*.md', 'tests/**/*.gin', 'examples/*/*.gin', 'examples/*/*.md',
+      'examples/*/*.toml')
+  return sorted([*TOP_FILES, *(
+      path.relative_to(ROOT).as_posix()
+      for pattern in patterns for path in ROOT.glob(pattern))])
 
 
 @functools.cache
@@ -162,6 +179,7 @@ def scripts() -> dict[str, str]:
       for name, entry in project()['scripts'].items()}
 
 
+@functools.cache
 def place(path: str) -> tuple[str, str]:
   """Returns the rule and the name of the target that a file belongs to."""
   folders, stem = path.split('/')[:-1], pathlib.PurePath(path).stem
@@ -180,11 +198,13 @@ def place(path: str) -> tuple[str, str]:
   return 'py_library', '_'.join(folders)
 
 
+@functools.cache
 def mentions(path: str) -> set[str]:
   """Returns our files that the strings of a program or test name.
 
-  They start other programs and read other files: 'dv3.bin.train',
-  'from dv3 import errors', 'small_program.py', 'pyproject.toml'.
+  They start other programs, tests apart, and read files: 'dv3.bin.train',
+  'from dv3 import errors', 'small_program.py', 'pyproject.toml', and all of a
+  folder: 'examples/plugin'.
   """
   found = set()
   nodes = list(ast.walk(tree(path)))
@@ -195,11 +215,18 @@ def mentions(path: str) -> set[str]:
       continue
     text = re.sub(r'\bfrom (dv3[\w.]*) import ', r'\1.', node.value)
     found |= {module(name) for name in re.findall(r'\bdv3(?:\.\w+)+', text)}
-    if node.value in ('BUILD', 'pyproject.toml', 'README.md'):
-      found.add(node.value)
+    others = other_files()
+    found |= {node.value} & set(others) or {
+        other for other in others if other.endswith(f'/{node.value}')}
+    if re.fullmatch(r'\w+(?:/\w+)+', node.value):
+      found |= {
+          file for file in (*files(), *others)
+          if file.startswith(f'{node.value}/') and not file.startswith('dv3/')}
     if re.fullmatch(r'[\w/]+\.py', node.value):
       found.add(module(pathlib.PurePath(node.value).stem))
-  return {name for name in found if name and name != path}
+  return {
+      name for name in found
+      if name and name != path and not name.endswith('_test.py')}
 
 
 def constant(path: str, name: str):
@@ -309,13 +336,19 @@ def _data(rule, name, paths, graph) -> tuple[str, ...]:
     found.add(':golden_files')
   if rule == 'py_library':
     return tuple(found)
-  reached = closure(graph, [name])
-  for path in (p for p in paths if not p.startswith('dv3/')):
-    for mention in mentions(path):
+  # What a library of the tests names is data of those that it helps: it may
+  # itself be a library of what it starts, and Bazel allows no cycles.
+  reached, started = set(), {name}
+  while started - reached:
+    new = closure(graph, started) - reached
+    reached |= new
+    for mention in set().union(*(
+        mentions(path) for path in files()
+        if place(path)[1] in new and not path.startswith('dv3/'))):
       is_python = mention.endswith('.py')
       found.add(f':{place(mention)[1]}' if is_python else mention)
       if is_python:
-        reached |= closure(graph, [place(mention)[1]])
+        started.add(place(mention)[1])
   if 'BUILD' in found:
     found = (found - {'BUILD'}) | {':sources'}
   if 'registry' in reached:
