@@ -1,10 +1,10 @@
 """A trained agent in a loop of one's own, without collectors or the trainer.
 
-  python examples/play_trained.py runs/quickstart
+  python examples/play_trained.py runs/quickstart [SEED]
 
 takes the configuration and the newest checkpoint of a run, and plays an
-episode of CartPole. Environment and loop are here; any gymnasium environment
-with the spaces that the agent was trained on will do.
+episode of CartPole, of seed 0 if none is given. Environment and loop are here;
+any gymnasium environment with the spaces that the agent was trained on will do.
 """
 
 import pathlib
@@ -71,4 +71,8 @@ def main(logdir: str, seed: int = 0) -> float:
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:])
+  _, *logdirs = sys.argv[:2]
+  seeds = sys.argv[2:]
+  if not logdirs or len(seeds) > 1 or not all(x.isdecimal() for x in seeds):
+    sys.exit(__doc__)
+  main(*logdirs, *map(int, seeds))
