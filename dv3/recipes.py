@@ -5,6 +5,7 @@ component: it collects the resolved arguments into a picklable Recipe.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from dv3 import errors
 from dv3 import plugins
@@ -25,8 +26,7 @@ def function(kind: str, name: str, factory: Callable) -> Callable:
       raise errors.UserError(
           f'{kind}.{name} needs {", ".join(missing)}; bind it, for example '
           f"--gin_param='{kind}.{name}.{missing[0]} = ...'")
-    first, last_resort = _plugins_for(factory)
-    return types.Recipe(kind, name, kwargs, first, last_resort)
+    return make(kind, name, factory, kwargs)
 
   # Not functools.wraps: gin would look through `__wrapped__`, at the class.
   for attribute in ('__module__', '__name__', '__qualname__', '__doc__'):
@@ -35,15 +35,16 @@ def function(kind: str, name: str, factory: Callable) -> Callable:
   return recipe
 
 
-def _plugins_for(
-    factory: Callable) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """Returns what a worker must load to build a component, and may have to."""
-  result = plugins.loaded()
+def make(
+    kind: str, name: str, factory: Callable,
+    kwargs: dict[str, Any]) -> types.Recipe:
+  """Returns the recipe of a component, with the plugins that it takes."""
+  loaded = plugins.loaded()
   module = factory.__module__
   root = module.partition('.')[0]
   if root == 'dv3':
-    return (), result
-  known = root in ('__main__', '__mp_main__') or module in result
+    return types.Recipe(kind, name, kwargs, (), loaded)
+  known = root in ('__main__', '__mp_main__') or module in loaded
   if known or module.startswith(plugins.FILE_PREFIX):
-    return result, ()
-  return (*result, module), ()
+    return types.Recipe(kind, name, kwargs, loaded)
+  return types.Recipe(kind, name, kwargs, (*loaded, module))

@@ -188,7 +188,7 @@ class BareEncoder(Bare, interfaces.Encoder):
     super().__init__(self.token_size)
     self.numbers = [k for k, v in obs_spec.items() if v.dtype == 'float32']
     if not self.numbers:
-      raise ValueError('no numbers')
+      raise errors.UserError('no numbers')
 
   def build(self, input_shape=None):
     self.dense.build([None, 3])
@@ -200,9 +200,9 @@ class BareEncoder(Bare, interfaces.Encoder):
 
 class BareDecoder(Bare, interfaces.Decoder):
   def __init__(self, *, obs_spec, feature_spec):
-    (self.key, spec), = obs_spec.items()
-    if not spec.is_image:
-      raise ValueError('images only')
+    (self.key, spec), *rest = obs_spec.items()
+    if rest or not spec.is_image:
+      raise errors.UserError('one image only')
     self.shape, self.keys = spec.shape, (self.key,)
     super().__init__(spec.size)
     self.inputs = sum(feature_spec.values())

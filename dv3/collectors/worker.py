@@ -201,14 +201,14 @@ class _Single(vector.AsyncVectorEnv):
 
 def _work(*arguments):
   """Runs in the process: gymnasium's worker, that ends with its parent."""
-  _follow_parent()
+  follow_parent()
   try:
     async_vector_env._async_worker(*arguments)
   except (EOFError, ConnectionError):
     os._exit(1)  # The parent is gone; nobody wants the traceback.
 
 
-def _follow_parent():
+def follow_parent():
   """Makes this process live until its parent closes it or ends."""
   with contextlib.suppress(OSError):
     # Ctrl-C in a terminal reaches the whole process group, but the trainer
@@ -265,7 +265,7 @@ def probe(recipe: types.Recipe, seconds: float = 0.0):
 
 def _answer(sender, recipe):
   """Runs in the process of `probe`, which ends with its parent."""
-  _follow_parent()
+  follow_parent()
   try:
     answer = None, look(recipe)
   except BaseException as error:  # noqa: BLE001 - whatever an environment raises

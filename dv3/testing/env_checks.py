@@ -1,10 +1,11 @@
 """What environments must do; nothing here imports TensorFlow.
 
-The checks of an environment run in a process without it: TensorFlow crashes
-beside software OpenGL, and no environment of a run ever shares a process with
-it.
+The checks of an environment run in a process without it, unless plugins import
+it: TensorFlow crashes beside software OpenGL, and no environment of a run
+shares a process with it.
 """
 
+import contextlib
 import multiprocessing
 import traceback
 import warnings
@@ -12,23 +13,30 @@ import warnings
 import numpy as np
 from gymnasium.utils import env_checker
 
-from dv3 import plugins
-from dv3 import types
+from dv3 import errors
+from dv3 import recipes
+from dv3 import registry
+from dv3.collectors import worker
 from dv3.envs import spaces
+
+_SECONDS = 300.0
 
 
 def env_keeps_gymnasiums_contract(kind, name, kwargs):
   """Gymnasium's checker passes, spaces can be represented, seeds repeat."""
   from dv3.testing import small  # It imports TensorFlow, which children lack.
-  recipe = types.Recipe(
-      kind, name, {**small.sizes(kind, name), **kwargs}, (), plugins.loaded())
+  recipe = recipes.make(
+      kind, name, registry.get(kind, name),
+      {**small.sizes(kind, name), **kwargs})
   context = multiprocessing.get_context('spawn')
   receiver, sender = context.Pipe(duplex=False)
   process = context.Process(target=_answer, args=(sender, recipe))
   process.start()
   sender.close()
   try:
-    error = receiver.recv()
+    assert receiver.poll(_SECONDS), (
+        f'{kind}.{name} did not take a few steps in {_SECONDS:g} seconds')
+    refused, failed = receiver.recv()
   except EOFError:
     process.join()
     raise AssertionError(
@@ -39,33 +47,42 @@ def env_keeps_gymnasiums_contract(kind, name, kwargs):
     process.kill()
     process.join()
     receiver.close()
-  if error is not None:
-    raise error
+  if refused:
+    raise errors.UserError(refused)
+  assert not failed, failed
 
 
 def _answer(sender, recipe):
-  """Runs in the process: sends the error of the checks, None without one."""
+  """Runs in the process; sends ('', '') or the text of what is wrong.
+
+  Text, since an error of anybody's class may not survive the journey.
+  """
+  worker.follow_parent()
   try:
     _check(recipe)
-    sender.send(None)
-  except BaseException as error:  # noqa: BLE001 - whatever an environment raises
-    error.add_note(traceback.format_exc())
-    try:
-      sender.send(error)
-    except Exception:  # noqa: BLE001 - an error that cannot be pickled
-      sender.send(AssertionError(traceback.format_exc()))
+    sender.send(('', ''))
+  except errors.UserError as error:
+    sender.send((str(error), ''))
+  except BaseException:  # noqa: BLE001 - whatever an environment raises
+    sender.send(('', traceback.format_exc()))
 
 
 def _check(recipe):
   """Builds the environment twice and plays a few steps."""
-  env = recipe.build()
-  with warnings.catch_warnings():
-    # It warns of wrappers, which env components are free to use.
-    warnings.simplefilter('ignore', UserWarning)
-    env_checker.check_env(env, skip_render_check=True)
+  with contextlib.ExitStack() as stack:
+    make = lambda: stack.enter_context(contextlib.closing(recipe.build()))
+    env = make()
+    with warnings.catch_warnings():
+      # It warns of wrappers, which env components are free to use.
+      warnings.simplefilter('ignore', UserWarning)
+      env_checker.check_env(env, skip_render_check=True)
+    spaces.action_specs(env.action_space)
+    _check_steps(env, make())
+
+
+def _check_steps(env, other):
+  """Plays two environments alike."""
   specs = spaces.observation_specs(env.observation_space)
-  spaces.action_specs(env.action_space)
-  other = recipe.build()
   repeats = not (env.spec and env.spec.nondeterministic)
   first, _ = env.reset(seed=5)
   second, _ = other.reset(seed=5)
@@ -85,8 +102,6 @@ def _check(recipe):
           'two episodes with one seed differ in rewards or ends')
     if any(end) or any(other_end):
       break
-  env.close()
-  other.close()
 
 
 def _flat(env, obs):

@@ -55,10 +55,17 @@ def _check_leads(kind, part, run, values):
 
 def _check_actions(part):
   """Asserts that an actor's samples are actions, one-hot where discrete."""
-  size = sum(spec.encoded_size for spec in small.ACTION.values())
+  sizes = [spec.encoded_size for spec in small.ACTION.values()]
   sample = rng_lib.Rng(7).sample(part(small.features()))
-  assert sample.shape == (small.BATCH, small.LENGTH, size), (
-      f'an action is {tuple(sample.shape)}; action_spec has {size} numbers')
+  assert sample.shape == (small.BATCH, small.LENGTH, sum(sizes)), (
+      f'an action is {tuple(sample.shape)}; action_spec has {sum(sizes)} '
+      'numbers')
+  for (key, spec), entry in zip(
+      small.ACTION.items(), tf.split(sample, sizes, -1), strict=True):
+    if spec.classes is not None:
+      entry = np.sort(entry, -1)
+      assert (entry[..., -1] == 1).all() and (entry[..., :-1] == 0).all(), (
+          f'{key} is discrete, but its samples are not one-hot')
 
 
 def gradients_reach_every_variable(kind, name, kwargs):
@@ -87,7 +94,7 @@ def bfloat16_keeps_variables_float32(kind, name, kwargs):
     for variable in part.trainable_variables:
       assert variable.dtype == tf.float32, variable.name
     for value in run():
-      assert np.isfinite(tf.cast(value, tf.float32)).all()
+      assert np.isfinite(tf.cast(value, tf.float32)).all(), 'not finite'
       if kind == 'encoder':
         assert value.dtype == tf.bfloat16, 'tokens have the compute dtype'
       else:
@@ -96,25 +103,26 @@ def bfloat16_keeps_variables_float32(kind, name, kwargs):
 
 def compiled_equals_eager(kind, name, kwargs):
   """XLA computes what eager execution computes; no variable is made late."""
-  part, run, _ = subjects.first(kind, name, kwargs)
-  count = len(part.variables)
-  eager = run()
-  compiled = tf.function(run, jit_compile=True, autograph=False)
-  for a, b in zip(eager, compiled(), strict=True):
-    np.testing.assert_allclose(a, b, **CLOSE)
-  tf.function(run, autograph=False)()
-  assert len(part.variables) == count, 'a call made variables'
+  for part, run, _ in subjects.ends(kind, name, kwargs):
+    count = len(part.variables)
+    eager = run()
+    compiled = tf.function(run, jit_compile=True, autograph=False)
+    for a, b in zip(eager, compiled(), strict=True):
+      np.testing.assert_allclose(a, b, **CLOSE)
+    tf.function(run, autograph=False)()
+    assert len(part.variables) == count, 'a call made variables'
 
 
 def checkpoint_round_trip(kind, name, kwargs, folder):
   """Another instance computes the same after reading a checkpoint."""
-  one, run, _ = subjects.first(kind, name, kwargs)
-  subjects.scramble(one.variables)
-  path = tf.train.Checkpoint(part=one).write(str(folder / 'part'))
-  other, again, _ = subjects.first(kind, name, kwargs)
-  tf.train.Checkpoint(part=other).read(path).assert_consumed()
-  for a, b in zip(run(), again(), strict=True):
-    np.testing.assert_allclose(a, b, **CLOSE)
+  for (one, run, _), (other, again, _) in zip(
+      subjects.ends(kind, name, kwargs), subjects.ends(kind, name, kwargs),
+      strict=True):
+    subjects.scramble(one.variables)
+    path = tf.train.Checkpoint(part=one).write(str(folder / 'part'))
+    tf.train.Checkpoint(part=other).read(path).assert_consumed()
+    for a, b in zip(run(), again(), strict=True):
+      np.testing.assert_allclose(a, b, **CLOSE)
 
 
 def normalizer_tracks(kind, name, kwargs):

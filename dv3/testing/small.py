@@ -60,7 +60,8 @@ def make(kind: str, name: str, kwargs: dict[str, Any] | None = None, **given):
 def sizes(kind: str, name: str) -> dict[str, Any]:
   """Returns those of `SIZES` that suit a constructor's arguments."""
   factory = registry.get(kind, name)
-  numbers = {}
+  # What the library gives is taken, if by `**kwargs`.
+  numbers = {k: SIZES[k] for k in signatures.given(kind) if k in SIZES}
   for key, parameter in inspect.signature(factory).parameters.items():
     default = parameter.default
     if key in SIZES and (
@@ -74,8 +75,9 @@ def sizes(kind: str, name: str) -> dict[str, Any]:
 
 
 def takes(kind: str, name: str, argument: str) -> bool:
-  """Returns whether a constructor names an argument."""
-  return argument in inspect.signature(registry.get(kind, name)).parameters
+  """Returns whether a constructor takes an argument."""
+  closed = signatures.accepted(registry.get(kind, name))
+  return closed is None or argument in closed
 
 
 def observations(specs: types.Specs, lead=(BATCH, LENGTH), seed: int = 0):

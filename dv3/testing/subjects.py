@@ -1,5 +1,6 @@
 """Components built for the checks, with what they compute."""
 
+import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -42,13 +43,26 @@ def first(kind: str, name: str, kwargs, dtype: str = 'float32') -> Subject:
   return next(each(kind, name, kwargs, dtype))
 
 
+def ends(
+    kind: str, name: str, kwargs, dtype: str = 'float32') -> list[Subject]:
+  """Returns the first of `each`, and the last where each are decoders.
+
+  A decoder's first are of numbers and its last of images. An encoder's first
+  is of both, if it takes both.
+  """
+  if kind != 'decoder':
+    return [first(kind, name, kwargs, dtype)]
+  found = list(each(kind, name, kwargs, dtype))
+  return [found[0], *found[1:][-1:]]
+
+
 def each(
     kind: str, name: str, kwargs, dtype: str = 'float32') -> Iterator[Subject]:
   """Yields an encoder or decoder for all observations it takes, others once.
 
   What a constructor does not take, or a `build` refuses, does not suit the
-  part. A decoder that predicts nothing of some is left out, unless it never
-  predicts anything.
+  part; a warning tells it, unless it was a UserError. A decoder that predicts
+  nothing of some is left out, unless it never predicts anything.
 
   Raises:
     AssertionError: if the part takes none of them.
@@ -63,14 +77,14 @@ def each(
           kind, name, kwargs, obs_spec=specs, feature_spec=small.FEATURES,
           dtype=dtype)
     except Exception as error:  # noqa: BLE001 - tells that specs do not suit it
-      refused.append(f'{sorted(specs)}: {error}')
+      refused.append(_refusal(specs, error))
       continue
     run = _decoded if kind == 'decoder' else _encoded
     subject = Subject(part, _noting(run(part, specs), specs), specs)
     try:
       part.build()
     except (errors.UserError, ValueError) as error:
-      refused.append(f'{sorted(specs)}: {error}')
+      refused.append(_refusal(specs, error))
       continue
     if kind == 'decoder' and not part.keys:
       idle = idle or subject
@@ -82,6 +96,15 @@ def each(
   elif not found:
     raise AssertionError(
         f'{kind}.{name} takes none of the observations: {"; ".join(refused)}')
+
+
+def _refusal(specs, error) -> str:
+  """Returns why a part does not take observations."""
+  text = f'{sorted(specs)}: {error}'
+  if not isinstance(error, errors.UserError):
+    warnings.warn(
+        f'not tried with {text} ({type(error).__name__})', stacklevel=2)
+  return text
 
 
 def _encoded(part, specs):
@@ -117,9 +140,16 @@ def _single(kind, name, kwargs, dtype):
       action_spec=small.ACTION, dtype=dtype)
   part.build()
   if kind == 'head':
+    targets = {}
     def run(seed=0, lead=_LEAD):
       dist = part(small.features(lead, seed))
-      return [dist.log_prob(target(dist))]
+      if tf.executing_eagerly() and seed not in targets:
+        # Drawn once: TFP draws other numbers in compiled code.
+        targets[seed] = target(part(small.features(seed=seed)))
+      if seed not in targets:
+        return [dist.log_prob(target(dist))]
+      event = targets[seed].shape[len(_LEAD):]
+      return [dist.log_prob(tf.reshape(targets[seed], [*lead, *event]))]
     return Subject(part, run)
   if kind == 'normalizer':
     return Subject(part, lambda seed=0: part.update(
@@ -134,7 +164,8 @@ def target(dist):
       value = getattr(dist, name)()
     except (AttributeError, NotImplementedError):
       continue
-    if value.dtype.is_floating:
+    if value.dtype.is_floating and (
+        not tf.executing_eagerly() or np.isfinite(value).all()):
       return tf.stop_gradient(value) * 0.5
   return tf.stop_gradient(rng_lib.Rng(7).sample(dist))
 

@@ -1,15 +1,19 @@
 """Components that break their contract, each in one way."""
 
+import gymnasium
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras as keras
 
+from dv3 import distributions
 from dv3 import interfaces
 from dv3 import registry
 from dv3.balancers import fixed
 from dv3.cores import base
 from dv3.cores import rssm
+from dv3.decoders import dict as decoders_dict
+from dv3.heads import actor
 from dv3.heads import twohot
 from dv3.losses import reward
 from dv3.nets import inputs
@@ -166,6 +170,26 @@ class SameNoise(rssm.RSSM):
     return tf.nest.map_structure(stack, *latents), stack(*actions), state
 
 
+@registry.register('core', 'test.timeless')
+class Timeless(rssm.RSSM):
+  """Names its draws, and draws the same numbers at every step of a dream."""
+
+  def imagine_step(self, action, state, rng):
+    return super().imagine_step(action, state, rng.at(0))
+
+  def imagine(self, policy, state, horizon, rng):
+    return base.RecurrentCore.imagine(self, policy, state, horizon, rng)
+
+
+@registry.register('core', 'test.zero_state')
+class ZeroState(rssm.RSSM):
+  """Makes nothing of what replay stored."""
+
+  def state_from_replay(self, entry):
+    return tf.nest.map_structure(
+        tf.zeros_like, super().state_from_replay(entry))
+
+
 class Layer(keras.layers.Layer):
   """A layer whose variables all arise in `build`, of the given specs."""
 
@@ -234,6 +258,53 @@ class Pictures(keras.layers.Layer, interfaces.Decoder):
 
   def call(self, features):
     return {k: features['nothing'] for k in self.keys}
+
+
+@registry.register('decoder', 'test.traced_pictures')
+class TracedPictures(decoders_dict.DictDecoder):
+  """Predicts other images in a graph."""
+
+  def call(self, features):
+    dists = super().call(features)
+    shift = 0.0 if tf.executing_eagerly() else 10.0
+    return {
+        k: distributions.Image(v.mean() + shift) if k == 'image' else v
+        for k, v in dists.items()}
+
+
+@registry.register('head', 'test.soft_press')
+class SoftPress(actor.ActorHead):
+  """Gives numbers for a discrete action."""
+
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+
+  def call(self, features):
+    size = super().call(features).event_shape[0]
+    mean = tf.concat(list(features.values()), -1)[..., :size]
+    return tfp.distributions.Independent(tfp.distributions.Normal(mean, 1.0), 1)
+
+
+class Prickly(Exception):
+  """Cannot be sent to another process."""
+
+  def __init__(self, what, where):
+    super().__init__(f'{what} at {where}')
+
+
+@registry.register('env', 'test.raises')
+class Raises(gymnasium.Env):
+  """Fails in its first step."""
+
+  observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float32)
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed, options=options)
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    raise Prickly('the door', 'the end')
 
 
 @registry.register('head', 'test.extra_axis')

@@ -156,6 +156,28 @@ class Mixture(SmallHead, interfaces.Head):
         tfp.distributions.Normal(means, tf.nn.softplus(scales) + 0.1))
 
 
+@registry.register('head', 'test.squashed')
+class Squashed(SmallHead, interfaces.Head):
+  """Has a distribution with neither mode nor mean."""
+
+  def __init__(self, *, feature_spec, dtype='float32'):
+    super().__init__(feature_spec=feature_spec, size=1, dtype=dtype)
+
+  def call(self, features):
+    mean = self.out(features)[..., 0]
+    return tfp.distributions.TransformedDistribution(
+        tfp.distributions.Normal(mean, 1.0), tfp.bijectors.Tanh())
+
+
+@registry.register('core', 'test.passes_on')
+class PassesOn(rssm.RSSM):
+  """Takes what the library gives by `**kwargs`."""
+
+  def __init__(self, *, deter: int = 16, **kwargs):
+    super().__init__(
+        deter=deter, hidden=8, stoch=4, classes=4, blocks=4, **kwargs)
+
+
 @registry.register('encoder', 'test.counting')
 class Counting(keras.layers.Layer, interfaces.Encoder):
   """Has sizes that are tuples, and an integer among its variables."""
