@@ -17,20 +17,28 @@ of a part a row,
   reward, continue, slow critic in dreams     2 R (H + 1) W each
   critic in dreams     2 R (H + 1) (3 W - first)
   critic on replay     2 R (3 W + W), the slow one included
+  back through dreams  2 R H W each of advance + prior, reward, critic, continue
 
 where 3 = forward, gradient of the weights, gradient of the inputs; `first`
-are the kernels that read data or dreams, whose inputs need no gradient. This
-is how the peers in docs/performance.md are counted. *Executed* FLOPs are those
-of the traced graph, with what is computed twice or saved by a trick.
+are the kernels that read data or dreams, whose inputs need no gradient. The
+last line is of losses that train the actor through the dynamics: gradients of
+inputs alone, of whichever critic the returns bootstrap from, and of the
+continue head where its mean is used and not its mode. This is how the peers in
+docs/performance.md are counted. *Executed* FLOPs are those of the traced graph,
+with what is computed twice or saved by a trick.
 """
 
 import math
+from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 
 _COUNTED = {
     'dynamics', 'representation', 'reconstruction', 'reward', 'continue',
     'actor', 'critic', 'critic_replay'}
+_LOOPS = ('While', 'StatelessWhile')
+_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
 
 def model_flops(agent, batch_size: int, length: int) -> dict[str, float]:
@@ -66,6 +74,11 @@ def model_flops(agent, batch_size: int, length: int) -> dict[str, float]:
         weight['reward'] + weight['continue'] + weight['critic'])
     count['actor'] = dreams * weight['actor']
     count['critic'] = dreams * weight['critic']
+  if any(loss.imagination_gradient for loss in agent.losses):
+    back = imagine + weight['reward'] + weight['critic']
+    if not agent.hard_continue:
+      back += weight['continue']
+    count['dream_gradient'] = rows * agent.imagination_horizon * back
   if 'actor' in names:
     count['actor'] += dreams * (
         3 * weight['actor'] - multiplications(agent.actor)[1])
@@ -103,8 +116,9 @@ def multiplications(part) -> tuple[int, int]:
   if own:
     return own()
   inner = [
-      x for x in (getattr(part, name, None) for name in ('vector', 'image'))
-      if isinstance(x, tf.Module)]
+      x for x in (
+          getattr(part, 'vector', None), getattr(part, 'image', None),
+          *getattr(part, 'further_images', ())) if isinstance(x, tf.Module)]
   if inner:
     counts = [multiplications(x) for x in inner]
     return sum(x for x, _ in counts), sum(x for _, x in counts)
@@ -138,6 +152,21 @@ def _size(variable) -> int:
   return math.prod(variable.shape)
 
 
+class _Place(NamedTuple):
+  """Where an operation is: a graph, and the call that it is the function of.
+
+  Attributes:
+    graph: the graph.
+    call: the operation that calls it; None for the outermost graph, loops and
+      branches.
+    outer: the place of that operation.
+  """
+
+  graph: Any
+  call: Any = None
+  outer: Any = None
+
+
 def executed_flops(function) -> float:
   """Counts the products and convolutions that a traced function runs.
 
@@ -145,12 +174,15 @@ def executed_flops(function) -> float:
 
   Args:
     function: a `ConcreteFunction` with static shapes.
+
+  Raises:
+    ValueError: for a loop whose number of rounds the graph does not tell.
   """
-  return _graph(function.graph, [
+  return _graph(_Place(function.graph), [
       *(x.op for x in function.outputs), *function.graph.control_outputs])
 
 
-def _graph(graph, operations) -> float:
+def _graph(place, operations) -> float:
   """Counts what leads to some operations of a graph."""
   total, seen, waiting = 0.0, set(), list(operations)
   while waiting:
@@ -158,13 +190,13 @@ def _graph(graph, operations) -> float:
     if operation.name in seen:
       continue
     seen.add(operation.name)
-    total += _operation(graph, operation)
+    total += _operation(place, operation)
     waiting += [x.op for x in operation.inputs]
     waiting += operation.control_inputs
   return total
 
 
-def _operation(graph, operation) -> float:
+def _operation(place, operation) -> float:
   """Counts one operation, with the functions that it calls."""
   kind, inputs, outputs = operation.type, operation.inputs, operation.outputs
   size = lambda tensor: math.prod(tensor.shape)
@@ -186,42 +218,57 @@ def _operation(graph, operation) -> float:
     return 2.0 * size(inputs[2]) * math.prod(inputs[1].shape[:3])
   if kind == 'Conv2DBackpropFilter':
     return 2.0 * size(inputs[2]) * math.prod(outputs[0].shape[:3])
-  if kind in ('While', 'StatelessWhile'):
-    return _trips(operation) * _called(graph, operation, 'body')
-  if kind in ('PartitionedCall', 'StatefulPartitionedCall'):
-    return _called(graph, operation, 'f')
+  if kind in _LOOPS:
+    return _trips(place, operation) * _called(place, operation, 'body')
+  if kind in _CALLS:
+    return _called(place, operation, 'f')
   if kind in ('If', 'StatelessIf'):
     return max(
-        _called(graph, operation, name)
+        _called(place, operation, name)
         for name in ('then_branch', 'else_branch'))
   return 0.0
 
 
-def _called(graph, operation, attribute) -> float:
+def _called(place, operation, attribute) -> float:
   """Counts a function that an operation calls."""
+  inner = _inside(place, operation, attribute)
+  return _graph(inner, [
+      *(x.op for x in inner.graph.outputs), *inner.graph.control_outputs])
+
+
+def _inside(place, operation, attribute) -> _Place:
+  """Returns the place within a function that an operation calls."""
   name = operation.get_attr(attribute).name
+  graph = place.graph
   while graph is not None:
     found = graph._functions.get(name)  # pylint: disable=protected-access
     if found is not None:
-      body = found.graph
-      return _graph(body, [
-          *(x.op for x in body.outputs), *body.control_outputs])
+      call = operation if operation.type in _CALLS else None
+      return _Place(found.graph, call, place)
     graph = getattr(graph, 'outer_graph', None)
   raise ValueError(f'the graph has no function {name}')
 
 
-def _trips(operation) -> int:
+def _trips(place, operation) -> int:
   """Returns how often a loop runs at most: its second input, by its form."""
   tensor = operation.inputs[1]
   while True:
     value = tf.get_static_value(tensor)
-    if value is not None:
+    if value is not None and value >= 0:  # -1 stands for no limit.
       return int(value)
-    source = tensor.op
-    if source.type in ('While', 'StatelessWhile'):
+    source, index = tensor.op, tensor.value_index
+    if source.type in _LOOPS:
       # A gradient's loop takes the number from its forward loop's results.
-      tensor = source.inputs[list(source.outputs).index(tensor)]
+      tensor = source.inputs[index]
     elif source.type == 'Identity':
       tensor = source.inputs[0]
+    elif source.type in _CALLS:
+      # A loop that a persistent tape sees is in a function of its own.
+      place = _inside(place, source, 'f')
+      tensor = place.graph.outputs[index]
+    elif source.type == 'Placeholder' and place.call is not None:
+      names = [x.name for x in place.graph.inputs]
+      tensor = place.call.inputs[names.index(tensor.name)]
+      place = place.outer
     else:
       raise ValueError(f'{operation.name} has no static number of rounds')

@@ -51,7 +51,8 @@ _CAPACITY = flags.DEFINE_integer(
 _PROFILE = flags.DEFINE_bool(
     'profile', False, 'Time the parts of the update too; compiles each.')
 _EXECUTED = flags.DEFINE_bool(
-    'executed', False, 'Count the FLOPs of the traced update too.')
+    'executed', False, 'Count the FLOPs of the graph that was timed too, as '
+    'traced, before XLA simplifies it.')
 _SWEEP = flags.DEFINE_list(
     'sweep', [], 'Sizes (1m,12m) or batch shapes (8x64,16x64) to measure '
     'updates at, each in a process of its own; draws --output.')

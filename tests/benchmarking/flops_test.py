@@ -5,6 +5,7 @@ import small_agent
 import tensorflow as tf
 
 from dv3 import agent as agent_lib
+from dv3 import distributions
 from dv3 import registry
 from dv3 import types
 from dv3.benchmarking import flops
@@ -148,6 +149,79 @@ def test_losses_that_are_not_known_are_named():
   assert set(parts) == {'encoder', 'observe', 'prior'}
 
 
+def test_every_size_of_images_counts():
+  images = {
+      name: types.Spec((size, size, 3), 'uint8')
+      for name, size in (('a', 16), ('b', 32), ('c', 16))}
+  encoder, decoder = (
+      small_agent.part(kind, 'dict', image=small_agent.part(
+          kind, 'cnn', depth=4, multipliers=(2, 2)))
+      for kind in ('encoder', 'decoder'))
+  # Sizes 16 and 32 make kernels of 25 pixels; a and c are one picture of six
+  # channels. Pixels of the two stages, by what goes in and what comes out.
+  first = 25 * (16 ** 2 * 6 + 32 ** 2 * 3) * 8
+  second = 25 * (8 ** 2 + 16 ** 2) * 8 * 8
+  part = encoder(obs_spec=images)
+  part.build()
+  assert flops.multiplications(part) == (first + second, first)
+  alone = [
+      decoder(obs_spec=specs, feature_spec=FEATURES) for specs in (
+          {'a': images['a'], 'c': images['c']}, {'b': images['b']}, images)]
+  for part in alone:
+    part.build()
+  *apart, together = [flops.multiplications(part)[0] for part in alone]
+  assert together == sum(apart)
+
+
+def backprop_agent(**kwargs):
+  """Returns a built agent whose actor learns through the dynamics."""
+  names = ('kl', 'reward', 'continue', 'actor_backprop', 'critic_imagined')
+  agent = small_agent.make(
+      losses=tuple(registry.get('loss', name) for name in names),
+      balancer=small_agent.part('balancer', 'fixed', scales={}), **kwargs)
+  agent.build()
+  return agent
+
+
+@pytest.mark.parametrize('hard', [True, False])
+def test_gradients_through_dreams_count(hard):
+  agent = backprop_agent(hard_continue=hard)
+  # D = 16, U = 8, S = 4 x 4 classes, 2 + 3 actions, 4 blocks; layers: one of
+  # the input kinds, two of the prior, one of each head with 41 bins.
+  d, u, z, a, blocks, bins = 16, 8, 16, 5, 4, 41
+  advance = (
+      (d + z + a) * u + d * d // blocks + 3 * u * d + 3 * d * d // blocks)
+  prior = d * u + u * u + u * z
+  heads = 2 * ((d + z) * u + u * bins) + (0 if hard else (d + z) * u + u)
+  rows, horizon = 4 * 5, 3
+  found = flops.model_flops(agent, 4, 5)
+  assert found['dream_gradient'] == (
+      2 * rows * horizon * (advance + prior + heads))
+  assert found['imagine'] == 2 * rows * horizon * (advance + prior)
+
+
+def test_executed_gradients_through_dreams():
+  agent = backprop_agent(hard_continue=False)
+  batch = small_agent.batch()
+  def run(batch):
+    with tf.GradientTape() as tape:
+      total, _ = agent.loss(batch, distributions.Rng(0))
+    return tape.gradient(total, agent.trainable_variables)
+  traced = tf.function(run, autograph=False).get_concrete_function(batch)
+  model = flops.model_flops(agent, 4, 5)
+  d, u, bins, outputs = 32, 8, 41, 7
+  critic = d * u + u * bins
+  dreams = 2 * 4 * 5 * (3 + 1)
+  # Besides what the model asks for: filtering once more for all steps and once
+  # more on the way back, weights' gradients that the dream's loop adds up and
+  # nobody reads, a second look of the critic, and of the actor's gradient one
+  # through entropies, the other through actions.
+  expected = sum(model.values()) + (
+      2 / 3 * model['observe'] + model['imagine'] + dreams * critic
+      + dreams * (d * u + 2 * u * outputs))
+  assert flops.executed_flops(traced) == pytest.approx(expected, rel=0.05)
+
+
 def count(function, *shapes):
   traced = tf.function(function, autograph=False).get_concrete_function(
       *(tf.TensorSpec(x) for x in shapes))
@@ -192,3 +266,19 @@ def test_executed_loops_and_their_gradients():
   once = 2 * 3 * 4 * 4
   assert count(loop, (3, 4), (4, 4)) == 6 * once
   assert count(both, (3, 4), (4, 4)) == 3 * 6 * once
+  def persistent(x, w):
+    with tf.GradientTape(persistent=True) as tape:
+      tape.watch(w)
+      y = tf.reduce_sum(loop(x, w))
+    return tape.gradient(y, w)
+  # The loop and its gradient are then in functions of their own.
+  assert count(persistent, (3, 4), (4, 4)) == 3 * 6 * once
+
+
+def test_a_loop_without_a_known_number_of_rounds_is_named():
+  def loop(x, rounds):
+    return tf.while_loop(
+        lambda i, x: i < rounds, lambda i, x: (i + 1, tf.matmul(x, x)),
+        (0.0, x))[1]
+  with pytest.raises(ValueError, match='while has no static number of rounds'):
+    count(loop, (4, 4), ())

@@ -11,6 +11,7 @@ from absl import flags
 from dv3 import config
 from dv3 import errors
 from dv3.benchmarking import checkpoint
+from dv3.benchmarking import flops
 from dv3.benchmarking import sweep
 from dv3.benchmarking import workload
 from dv3.bin import bench
@@ -66,6 +67,16 @@ def test_update(run):
   # on the way back.
   expected = result['gflop'] + 2 / 3 * result['gflop_by_part']['observe']
   assert result['executed_gflop'] == pytest.approx(expected, rel=0.2)
+
+
+def test_an_update_is_measured_whose_graph_cannot_be_counted(run, monkeypatch):
+  def fail(function):
+    raise ValueError('while has no static number of rounds')
+  monkeypatch.setattr(flops, 'executed_flops', fail)
+  result = run('update', *SPACES, '--executed')
+  assert result['seconds'] > 0
+  assert result['executed_gflop'] is None
+  assert result['executed_not_counted'].startswith('while has no static')
 
 
 def test_act(run):
