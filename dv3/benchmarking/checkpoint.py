@@ -1,5 +1,6 @@
 """What a checkpoint costs."""
 
+import contextlib
 import pathlib
 import tempfile
 import time
@@ -11,6 +12,7 @@ import numpy as np
 from dv3 import errors
 from dv3.benchmarking import machine
 from dv3.benchmarking import workload as workload_lib
+from dv3.loggers import files
 from dv3.training import checkpoints
 from dv3.training import cluster
 from dv3.training import run
@@ -37,12 +39,13 @@ def measure(
 
   Returns:
     What `dv3-bench checkpoint --json` prints.
+
+  Raises:
+    UserError: if nothing can be written there, or for too small a replay.
   """
-  update = workload_lib.make_update(workload)
-  if logdir is not None:
-    pathlib.Path(logdir).mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=logdir) as folder:
-    path = pathlib.Path(folder)
+  with contextlib.ExitStack() as stack:
+    path = pathlib.Path(stack.enter_context(_folder(logdir)))
+    update = workload_lib.make_update(workload)
     replay = _fill(workload, update.agent.latent_spec, path, capacity, num_envs)
     if not len(replay):
       least = num_envs * (replay.stored_length + 1)
@@ -51,13 +54,19 @@ def measure(
           f'steps of each of {num_envs} environments; {least} do')
     keeper = checkpoints.Checkpoints(
         path / 'checkpoints', keep=workload.settings['keep_checkpoints'])
+    stack.callback(keeper.close)  # Before its folder goes.
     nothing = python_types.SimpleNamespace(state=dict)
+    stored = {
+        name: spec for name, spec in update.agent.latent_spec.items()
+        if name in replay.specs}
     backs: list[float] = []
     def write_back():
+      if not stored:
+        return 0.0
       batch = replay.sample(workload.settings['batch_size'])
       latents = {
           name: np.zeros((*batch['stepid'].shape, *spec.shape), spec.dtype)
-          for name, spec in update.agent.latent_spec.items()}
+          for name, spec in stored.items()}
       begin = time.perf_counter()
       replay.write_latents(batch['stepid'], latents)
       backs.append(time.perf_counter() - begin)
@@ -103,6 +112,16 @@ def measure(
       'capacity': capacity,
       'peak_rss_bytes': machine.peak_rss_bytes(),
       'all_seconds': seconds}
+
+
+def _folder(logdir):
+  """Returns the context of a new folder, in `logdir` or a temporary one."""
+  try:
+    if logdir is not None:
+      pathlib.Path(logdir).mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=logdir)
+  except OSError as error:
+    raise files.write_error(logdir or tempfile.gettempdir(), error) from error
 
 
 def _fill(workload, latent_spec, path, capacity, count):

@@ -16,12 +16,14 @@ def measure(
     capacity: int, seconds: float) -> dict[str, Any]:
   """Measures adding steps, drawing sequences, and writing latents back.
 
-  Replay holds random steps in memory, without a directory. It is full before
-  anything is timed, so that no page is touched for the first time.
+  Replay holds random steps in memory, without a directory or the online queue,
+  which has nothing to draw once it is empty. It is full before anything is
+  timed, so that no page is touched for the first time.
 
   Args:
     workload: gives the entries, the lengths and the batch size.
-    latent_spec: the entries of latents that replay stores besides.
+    latent_spec: the entries of latents, which replay stores besides where
+      sequences start from them.
     repeats: measurements; the median counts.
     capacity: steps that replay holds.
     seconds: of one measurement.
@@ -56,7 +58,7 @@ def measure(
   latents = {
       name: workload_lib.values(
           spec, (size, workload.settings['batch_length']), rng)
-      for name, spec in latent_spec.items()}
+      for name, spec in latent_spec.items() if name in replay.specs}
   written = [_rate(
       lambda: replay.write_latents(batch['stepid'], latents), seconds)
       for _ in range(repeats)] if latents else []

@@ -13,6 +13,7 @@ import gin
 import numpy as np
 
 from dv3 import errors
+from dv3 import registry
 from dv3 import types
 from dv3.collectors import worker
 from dv3.config import names
@@ -50,13 +51,15 @@ def make(observations: str | None = None, actions: str | None = None):
     actions: see `parse_actions`; likewise.
 
   Raises:
-    UserError: if the environment cannot be built and its spaces are not known
-      without it.
+    UserError: for what no run takes, or if the environment cannot be built and
+      its spaces are not known without it.
   """
   settings = {
       name: parameter.default for name, parameter in inspect.signature(
           trainer.train).parameters.items()}
   settings |= gin.get_bindings('dv3.train')
+  trainer.check(settings)
+  step.check_compiler(settings['jit_compile'])
   obs_spec = parse_observations(observations) if observations else None
   action_spec = parse_actions(actions) if actions else None
   if obs_spec is None or action_spec is None:
@@ -202,12 +205,17 @@ def specs(workload: Workload, latent_spec: types.Specs) -> types.Specs:
 def make_replay(
     workload: Workload, latent_spec: types.Specs, *, capacity: int,
     workers: int, **kwargs: Any) -> replay_lib.Replay:
-  """Returns an empty replay, in memory only, with the run's lengths."""
+  """Returns an empty replay with the run's lengths and sampler.
+
+  In memory only, unless `kwargs` have a directory.
+  """
   settings = workload.settings
+  sampler = settings['sampler'] or registry.get('sampler', 'uniform')
   return replay_lib.Replay(
       specs(workload, latent_spec), capacity=capacity,
       length=settings['batch_length'], context=settings['replay_context'],
-      seed=settings['seed'], workers=workers, **kwargs)
+      sampler=sampler(capacity=capacity), seed=settings['seed'],
+      workers=workers, **kwargs)
 
 
 def batches(

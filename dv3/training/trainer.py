@@ -115,19 +115,7 @@ def train(
   Raises:
     UserError: for what the user can mend; see the messages.
   """
-  errors.check_least(1, {
-      'train.batch_size': batch_size, 'train.batch_length': batch_length,
-      'train.env_steps': env_steps, 'train.replay_capacity': replay_capacity,
-      'train.replay_chunk_steps': replay_chunk_steps,
-      'train.steps_per_loop': steps_per_loop,
-      'train.keep_checkpoints': keep_checkpoints,
-      'train.max_bad_updates': max_bad_updates})
-  errors.check_least(0, {
-      'train.replayed_steps_per_env_step': replayed_steps_per_env_step,
-      'train.replay_context': replay_context,
-      'train.prefill_env_steps': prefill_env_steps,
-      'train.replicas': replicas})
-  errors.check_within(0, 2 ** 63 - 1, {'train.seed': seed})
+  check(locals())
   with contextlib.ExitStack() as stack:
     stop = run.Stop()
     place = cluster.place() if distribution == 'multiworker' else (0, 1)
@@ -246,6 +234,26 @@ def train(
     except cluster.PeerLostError as error:
       error.stopped = stop.requested
       raise
+
+
+def check(settings: dict[str, Any]) -> None:
+  """Refuses numbers that no run can have.
+
+  Args:
+    settings: {argument of `train`: value}.
+
+  Raises:
+    UserError: naming the first one.
+  """
+  pick = lambda *names: {f'train.{name}': settings[name] for name in names}
+  errors.check_least(1, pick(
+      'batch_size', 'batch_length', 'env_steps', 'replay_capacity',
+      'replay_chunk_steps', 'steps_per_loop', 'keep_checkpoints',
+      'max_bad_updates'))
+  errors.check_least(0, pick(
+      'replayed_steps_per_env_step', 'replay_context', 'prefill_env_steps',
+      'replicas'))
+  errors.check_within(0, 2 ** 63 - 1, pick('seed'))
 
 
 def _leave():

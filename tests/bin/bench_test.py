@@ -4,17 +4,21 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from absl import flags
 
 from dv3 import config
 from dv3 import errors
+from dv3 import registry
 from dv3.benchmarking import checkpoint
 from dv3.benchmarking import flops
 from dv3.benchmarking import sweep
 from dv3.benchmarking import workload
 from dv3.bin import bench
+from dv3.replay import replay as replay_lib
 
 TINY = [
     '--gin_file=dreamerv3.gin', '--gin_file=size/1m.gin',
@@ -117,6 +121,74 @@ def test_replay(run):
   # The image, the shifted action, reward and three flags; one start latent.
   steps = 3 * (64 * 64 * 3 + 4 + 4 + 3)
   assert result['bytes_per_sequence'] == steps + 16 * 4 + 32
+
+
+NO_LATENTS = '--gin_param=train.replay_context = 0'
+
+
+def test_replay_without_latents(run):
+  result = run('replay', '--capacity=60', '--actions=2', NO_LATENTS)
+  assert result['latent_writes_per_second'] is None
+  assert result['sequences_per_second'] > 0
+  assert result['bytes_per_sequence'] == 3 * (64 * 64 * 3 + 4 + 4 + 3)
+
+
+def test_checkpoint_without_latents(run, monkeypatch):
+  monkeypatch.setattr(
+      replay_lib.Replay, 'write_latents', lambda *_: pytest.fail('no latents'))
+  result = run('checkpoint', *SPACES, '--capacity=64', NO_LATENTS)
+  assert 0 < result['seconds']
+
+
+@pytest.mark.parametrize('command', ['replay', 'checkpoint'])
+def test_replay_draws_with_the_configured_sampler(run, monkeypatch, command):
+  seen = []
+  class Watched(replay_lib.Replay):
+    def __init__(self, *args, **kwargs):
+      super().__init__(*args, **kwargs)
+      seen.append(self.sampler)
+  monkeypatch.setattr(replay_lib, 'Replay', Watched)
+  run(command, *SPACES, '--capacity=64', '--repeats=1',
+      '--gin_param=train.sampler = @sampler.recency')
+  assert {type(x) for x in seen} == {registry.get('sampler', 'recency')}
+
+
+def test_a_save_that_fails_leaves_no_folder(run, monkeypatch, tmp_path):
+  begun = threading.Event()
+  def save(folder, **kwargs):
+    def rest():
+      begun.set()
+      for number in range(5):
+        time.sleep(0.05)
+        (folder / str(number)).mkdir(parents=True)
+    return rest
+  def fail(*args):
+    begun.wait()
+    raise errors.UserError('no room')
+  monkeypatch.setattr(checkpoint.run, 'save', save)
+  monkeypatch.setattr(replay_lib.Replay, 'write_latents', fail)
+  with pytest.raises(errors.UserError, match='no room'):
+    run('checkpoint', *SPACES, '--capacity=64', f'--logdir={tmp_path}')
+  assert not list(tmp_path.iterdir())
+  time.sleep(0.3)  # What a thread left behind would write now.
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('command, parameter, message', [
+    ('update', 'train.batch_length = 0', 'train.batch_length is 0; it is at'),
+    ('replay', 'train.batch_size = 0', 'train.batch_size is 0; it is at least'),
+    ('act', "train.jit_compile = 'foo'", "train.jit_compile is 'foo'"),
+    ('act', 'train.seed = -1', r'train.seed is -1; it is in \[0,')])
+def test_what_training_refuses(run, command, parameter, message):
+  with pytest.raises(errors.UserError, match=message):
+    run(command, *SPACES, f'--gin_param={parameter}')
+
+
+def test_checkpoints_in_a_file_are_refused(run, tmp_path):
+  path = tmp_path / 'file'
+  path.write_bytes(b'')
+  with pytest.raises(errors.UserError, match=f'cannot write {path}'):
+    run('checkpoint', *SPACES, f'--logdir={path}')
 
 
 def test_loop(run):
