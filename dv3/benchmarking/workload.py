@@ -4,6 +4,7 @@ Batches come out of a real `Replay` that was filled with random steps, so that
 names, shapes and dtypes are those of training.
 """
 
+import importlib.util
 import inspect
 import re
 from typing import Any
@@ -24,6 +25,7 @@ from dv3.training import step
 from dv3.training import trainer
 
 _FIRST_SHARE = 0.01  # Of steps that begin an episode.
+_ATARI_PACKAGES = ('ale_py', 'cv2')
 _ATARI_ACTIONS = {'pong': 6, 'breakout': 4, 'freeway': 3}
 _ALL_ATARI_ACTIONS = 18
 _LENGTH = re.compile(r'\d+(x\d+)*')
@@ -86,11 +88,12 @@ def collector(config) -> tuple[str, int]:
 
 def _spaces(recipe: types.Recipe) -> tuple[types.Specs, types.Specs]:
   """Returns the entries of an environment, which may not be installed."""
+  if recipe.name == 'atari' and not all(
+      importlib.util.find_spec(name) for name in _ATARI_PACKAGES):
+    return _atari(**recipe.kwargs)
   try:
     return worker.probe(recipe)[2:]
   except errors.UserError as error:
-    if recipe.name == 'atari':
-      return _atari(**recipe.kwargs)
     raise errors.UserError(
         f'{error}; or give --observations and --actions, which need no '
         'environment') from error

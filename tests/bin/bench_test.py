@@ -13,6 +13,7 @@ from absl import flags
 from dv3 import config
 from dv3 import errors
 from dv3 import registry
+from dv3 import types
 from dv3.benchmarking import checkpoint
 from dv3.benchmarking import flops
 from dv3.benchmarking import sweep
@@ -182,6 +183,29 @@ def test_a_save_that_fails_leaves_no_folder(run, monkeypatch, tmp_path):
 def test_what_training_refuses(run, command, parameter, message):
   with pytest.raises(errors.UserError, match=message):
     run(command, *SPACES, f'--gin_param={parameter}')
+
+
+def atari(**kwargs):
+  return types.Recipe('env', 'atari', kwargs)
+
+
+@pytest.mark.parametrize('missing', ['ale_py', 'cv2'])
+def test_atari_is_known_where_a_package_is_missing(monkeypatch, missing):
+  monkeypatch.setattr(
+      workload.importlib.util, 'find_spec', lambda name: name != missing)
+  observations, actions = workload._spaces(atari(game='breakout', grey=True))
+  assert observations == {'observation': types.Spec((64, 64, 1), 'uint8')}
+  assert actions == {'action': types.Spec((), 'int32', (4,))}
+
+
+def test_a_wrong_atari_configuration_is_told(monkeypatch):
+  monkeypatch.setattr(workload.importlib.util, 'find_spec', lambda name: True)
+  def probe(recipe):
+    raise errors.UserError("there is no Atari game 'pongg'")
+  monkeypatch.setattr(workload.worker, 'probe', probe)
+  with pytest.raises(
+      errors.UserError, match="no Atari game 'pongg'; or give --observations"):
+    workload._spaces(atari(game='pongg'))
 
 
 def test_checkpoints_in_a_file_are_refused(run, tmp_path):
