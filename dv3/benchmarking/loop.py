@@ -6,6 +6,7 @@ from typing import Any
 import gin
 import numpy as np
 
+from dv3 import errors
 from dv3 import interfaces
 from dv3.benchmarking import machine
 
@@ -36,6 +37,10 @@ class _Watch(interfaces.Logger):
     self._learning += 1
     if self._learning > 1:  # The first interval has the compilation.
       self.kept.append(metrics)
+
+  def progress(self, step, status):
+    # Not in `write`, which a run that a signal stops calls once more.
+    del step, status
     if len(self.kept) >= self._windows:
       raise _Done
 
@@ -55,32 +60,42 @@ def measure(*, windows: int, seconds: float) -> dict[str, Any]:
     What `dv3-bench loop --json` prints.
 
   Raises:
-    UserError: as `train` does.
+    UserError: as `train` does, and if the run ends before an interval counts.
+    KeyboardInterrupt: if a signal ends the run.
   """
   watch = _Watch(windows)
   train = gin.get_configurable('dv3.train')
   with tempfile.TemporaryDirectory(prefix='dv3-bench-') as folder:
+    stopped = None
     try:
-      train(
+      stopped = train(
           logdir=folder, loggers=(lambda logdir: watch,),
           log_every_seconds=seconds, video_every_seconds=0.0,
-          on_built=watch.built)
+          on_built=watch.built)['stopped']
     except _Done:
       pass
+    except SystemExit as error:  # A signal, while all is built.
+      raise KeyboardInterrupt from error
+  if stopped:
+    raise KeyboardInterrupt
+  if not watch.kept:
+    raise errors.UserError(
+        f'the run ended before a whole interval of --seconds={seconds:g} with '
+        'updates, after the one with the compilation; raise STEPS, or lower '
+        '--seconds')
   return _result(watch)
 
 
 def _result(watch) -> dict[str, Any]:
   rows = watch.kept
   median = lambda name: float(np.median(
-      [row.get(name, 0.0) for row in rows])) if rows else None
+      [row.get(name, 0.0) for row in rows]))
   sections = sorted({
       name for row in rows for name in row if name.startswith(_TIME)})
   shares = {
       name.removeprefix(_TIME).removesuffix('_share'): median(name)
       for name in sections}
-  if rows:
-    shares['other'] = max(0.0, 1.0 - sum(x or 0.0 for x in shares.values()))
+  shares['other'] = max(0.0, 1.0 - sum(shares.values()))
   return {
       'env_steps_per_second': median('rate/env_steps_per_second'),
       'updates_per_second': median('rate/updates_per_second'),

@@ -1,8 +1,10 @@
 """The cost of an update against the size of the model or the batch."""
 
+import contextlib
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +58,8 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
   """Measures every point in a process of its own, in the given order.
 
+  SIGTERM exits as Ctrl-C does, so that the point's process is ended too.
+
   Args:
     points: sizes or batch shapes, see `parse`.
     arguments: further flags of `dv3-bench update`.
@@ -65,15 +69,31 @@ def measure(
 
   Raises:
     UserError: if a point cannot be measured, with its own reason.
+    SystemExit: at SIGTERM.
   """
-  for label, flags in parse(points):
-    done = subprocess.run(
-        [sys.executable, '-m', 'dv3.bin.bench', 'update', '--json',
-         *arguments, *flags], text=True, capture_output=True, check=False)
-    if done.returncode:
-      lines = done.stderr.strip().splitlines() or ['no message']
-      raise errors.UserError(f'--sweep={label}: {lines[-1]}')
-    yield {'label': label, **json.loads(done.stdout.strip().splitlines()[-1])}
+  with _exiting():
+    for label, flags in parse(points):
+      done = subprocess.run(
+          [sys.executable, '-m', 'dv3.bin.bench', 'update', '--json',
+           *arguments, *flags], text=True, capture_output=True, check=False)
+      if done.returncode:
+        lines = done.stderr.strip().splitlines() or ['no message']
+        raise errors.UserError(f'--sweep={label}: {lines[-1]}')
+      yield {
+          'label': label, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+@contextlib.contextmanager
+def _exiting():
+  """Raises SystemExit at SIGTERM, in this context."""
+  def leave(number, frame):
+    del frame
+    sys.exit(128 + number)  # What a shell reports.
+  old = signal.signal(signal.SIGTERM, leave)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, old)
 
 
 def describe(row: dict[str, Any]) -> str:
