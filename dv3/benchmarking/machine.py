@@ -40,21 +40,23 @@ class Gemm:
   Args:
     dtype: 'float32' or 'bfloat16', of operands and result.
     size: rows and columns.
+    devices: how many work at what is measured. The product runs on one of
+      them, and its rate counts so many times.
   """
 
-  def __init__(self, dtype: str, size: int = 2048):
+  def __init__(self, dtype: str, size: int = 2048, devices: int = 1):
     import tensorflow as tf
     make = lambda seed: tf.cast(
         tf.random.stateless_normal([size, size], (0, seed)), dtype)
     self._operands = make(0), make(1)
     self._product = tf.function(
         lambda a, b: tf.reduce_max(tf.matmul(a, b)), autograph=False)
-    self._gflop = 2 * size ** 3 / 1e9
+    self._gflop = devices * 2 * size ** 3 / 1e9
     self.rates: list[float] = []
     self._product(*self._operands)  # Traced, and its threads started.
 
   def run(self) -> float:
-    """Runs one product; returns its GFLOP/s."""
+    """Runs one product; returns the GFLOP/s of all devices."""
     begin = time.perf_counter()
     float(self._product(*self._operands))
     self.rates.append(self._gflop / (time.perf_counter() - begin))

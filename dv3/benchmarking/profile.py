@@ -6,11 +6,28 @@ import numpy as np
 import tensorflow as tf
 
 from dv3 import distributions
+from dv3 import errors
 from dv3.benchmarking import workload as workload_lib
 from dv3.cores import base
 from dv3.nets import fusion
 from dv3.nets import xla
 from dv3.training import distribution
+
+
+def require_one_replica(workload: workload_lib.Workload) -> None:
+  """Refuses several replicas, before anything is measured.
+
+  Raises:
+    UserError: if the configuration has several.
+  """
+  settings = workload.settings
+  count = distribution.make_strategy(
+      settings['distribution'], settings['replicas']).num_replicas_in_sync
+  if count > 1:
+    raise errors.UserError(
+        f'--profile times the parts of one replica, and train.distribution '
+        f'{settings["distribution"]!r} has {count}; leave it out, or add '
+        '--gin_param="train.distribution = \'single\'"')
 
 
 def measure(
@@ -27,7 +44,7 @@ def measure(
   that step. A difference can be below zero where parts overlap or fuse.
 
   Args:
-    workload: what to measure; with `distribution` 'single'.
+    workload: what to measure, of one replica.
     repeats: timed runs of each.
 
   Returns:

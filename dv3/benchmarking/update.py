@@ -9,12 +9,13 @@ import tensorflow as tf
 from dv3.benchmarking import flops
 from dv3.benchmarking import machine
 from dv3.benchmarking import workload as workload_lib
+from dv3.nets import xla
 from dv3.training import distribution
 
 
 def measure(
     workload: workload_lib.Workload, *, repeats: int, warmup: int,
-    gemm_size: int = 2048, executed: bool = False) -> dict[str, Any]:
+    gemm_size: int | None = None, executed: bool = False) -> dict[str, Any]:
   """Times updates on random batches, through the trainer's own update.
 
   A matrix product runs between any two of them, so that the ceiling belongs to
@@ -24,7 +25,8 @@ def measure(
     workload: what to measure.
     repeats: timed updates; the median counts.
     warmup: updates before them, after the first one.
-    gemm_size: rows of the product that gives the ceiling.
+    gemm_size: rows of the product that gives the ceiling; None means 2048, and
+      8192 on a GPU, where smaller ones end before they are at full speed.
     executed: whether to count the FLOPs of the update's graph too.
 
   Returns:
@@ -37,7 +39,7 @@ def measure(
   run(update, batches[0])
   compiling = time.perf_counter() - begin
   first_update = machine.process_seconds()
-  gemm = machine.Gemm(agent.compute_dtype, gemm_size)
+  gemm = _gemm(agent.compute_dtype, update.strategy, gemm_size)
   for number in range(warmup):
     run(update, batches[number % len(batches)])
     gemm.run()
@@ -79,6 +81,14 @@ def measure(
     except ValueError as error:  # What was measured stands all the same.
       result['executed_not_counted'] = str(error)
   return result
+
+
+def _gemm(dtype, strategy, size) -> machine.Gemm:
+  """Returns the product that gives the ceiling of all devices."""
+  if not xla.has_gpu():  # Replicas on a CPU share its cores.
+    return machine.Gemm(dtype, size or 2048)
+  return machine.Gemm(
+      dtype, size or 8192, devices=strategy.num_replicas_in_sync)
 
 
 def run(update, batch) -> None:
