@@ -186,6 +186,11 @@ def main():
       '--optimized', metavar='FOLDER',
       help="write the compiler's results there")
   args = parser.parse_args()
+  unknown = set(args.precision.split(',')) - {'highest', 'tf32'}
+  if unknown:  # Before anything is compiled, which takes minutes.
+    parser.error(
+        f'--precision={args.precision}: {sorted(unknown)[0]!r} is not known; '
+        'choose highest, tf32 or both by a comma')
   options = {
       name: _value(text) for name, _, text in (
           option.partition('=') for option in args.option)}

@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-import gin
 import numpy as np
 
 from dv3.benchmarking import workload as workload_lib
@@ -25,15 +24,15 @@ def measure(
     What `dv3-bench environments --json` prints.
 
   Raises:
-    UserError: if the environment cannot be built.
+    UserError: for what no run takes, or if the environment cannot be built.
   """
-  bound = gin.get_bindings('dv3.train')
-  recipe = bound['env']()
+  settings = workload_lib.settings()
+  recipe, seed = settings['env'](), settings['seed']
   name, own = workload_lib.collector(config)
   rates = {}
   for count in sorted({own, *num_envs}):
-    collector = bound['collector'](env=recipe, num_envs=count)
-    policy = random_policy.RandomPolicy(collector.action_spec, 0)
+    collector = settings['collector'](env=recipe, num_envs=count, seed=seed)
+    policy = random_policy.RandomPolicy(collector.action_spec, seed)
     try:
       collector.run(policy, None, 1)  # The processes' start is not timed.
       rates[count] = [

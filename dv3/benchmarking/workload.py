@@ -56,18 +56,28 @@ def make(observations: str | None = None, actions: str | None = None):
     UserError: for what no run takes, or if the environment cannot be built and
       its spaces are not known without it.
   """
-  settings = {
-      name: parameter.default for name, parameter in inspect.signature(
-          trainer.train).parameters.items()}
-  settings |= gin.get_bindings('dv3.train')
-  trainer.check(settings)
-  step.check_compiler(settings['jit_compile'])
+  chosen = settings()
   obs_spec = parse_observations(observations) if observations else None
   action_spec = parse_actions(actions) if actions else None
   if obs_spec is None or action_spec is None:
-    found = _spaces(settings['env']())
+    found = _spaces(chosen['env']())
     obs_spec, action_spec = obs_spec or found[0], action_spec or found[1]
-  return Workload(settings, obs_spec, action_spec)
+  return Workload(chosen, obs_spec, action_spec)
+
+
+def settings() -> dict[str, Any]:
+  """Returns the arguments of `train` that gin holds, defaults included.
+
+  Raises:
+    UserError: for what no run takes.
+  """
+  result = {
+      name: parameter.default for name, parameter in inspect.signature(
+          trainer.train).parameters.items()}
+  result |= gin.get_bindings('dv3.train')
+  trainer.check(result)
+  step.check_compiler(result['jit_compile'])
+  return result
 
 
 def collector(config) -> tuple[str, int]:

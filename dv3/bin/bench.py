@@ -33,7 +33,8 @@ _WARMUP = flags.DEFINE_integer(
     'warmup', 2, 'Updates between the first one and the timed ones.',
     lower_bound=0)
 _SECONDS = flags.DEFINE_float(
-    'seconds', 2.0, 'Seconds of one measurement; not for updates.',
+    'seconds', 2.0, 'Seconds of one measurement; not for updates and '
+    'checkpoints.',
     lower_bound=0.001)
 _OBSERVATIONS = flags.DEFINE_string(
     'observations', None, "'4' (numbers), '64x64x3' (an image) or both by a "
@@ -57,17 +58,22 @@ _SWEEP = flags.DEFINE_list(
     'sweep', [], 'Sizes (1m,12m) or batch shapes (8x64,16x64) to measure '
     'updates at, each in a process of its own; draws --output.')
 _OUTPUT = flags.DEFINE_string(
-    'output', 'sweep.png', 'Where --sweep draws cost against size.')
+    'output', 'sweep.png', 'Where --sweep draws cost against size, as PNG.')
 _GEMM_SIZE = flags.DEFINE_integer(
-    'gemm_size', 2048, 'Rows of the matrix product that gives the ceiling.',
+    'gemm_size', None, 'Rows of the matrix product that gives the ceiling; '
+    '2048 by default, 8192 on a GPU.',
     lower_bound=1)
 _COMMANDS_OF = {
+    'dtype': ('update', 'act', 'loop', 'checkpoint'),
+    'seconds': ('act', 'replay', 'loop', 'environments'),
     'observations': ('update', 'act', 'replay', 'checkpoint'),
     'actions': ('update', 'act', 'replay', 'checkpoint'),
     'num_envs': ('environments',),
     'capacity': ('replay', 'checkpoint'),
-    **dict.fromkeys(('profile', 'executed', 'sweep', 'output'), ('update',))}
-"""Flags that say what is measured, which only some commands know."""
+    **dict.fromkeys(
+        ('warmup', 'gemm_size', 'profile', 'executed', 'sweep', 'output'),
+        ('update',))}
+"""Flags that only some commands know."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -140,14 +146,16 @@ def _workload(observations: str | None):
 def _update():
   """Measures updates."""
   workload, _ = _workload(_OBSERVATIONS.value)
+  from dv3.benchmarking import profile
   from dv3.benchmarking import update
   from dv3.benchmarking import workload as workload_lib
   workload_lib.require_unscaled(workload, 'dv3-bench update')
+  if _PROFILE.value:
+    profile.require_one_replica(workload)
   result = update.measure(
       workload, repeats=_REPEATS.value, warmup=_WARMUP.value,
       gemm_size=_GEMM_SIZE.value, executed=_EXECUTED.value)
   if _PROFILE.value:
-    from dv3.benchmarking import profile
     found = profile.measure(workload, repeats=_REPEATS.value)
     result['profile_seconds'] = found['wall']
     result['profile_cpu_seconds'] = found['cpu']
@@ -250,6 +258,9 @@ def _check_output(path: str) -> None:
   try:
     if os.path.isdir(path):
       raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not path.lower().endswith('.png'):
+      raise errors.UserError(
+          f'--output={path}: a sweep is drawn as PNG; end the name with .png')
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     # Permissions alone do not tell, not even root's.
@@ -265,9 +276,9 @@ def _passed_on() -> list[str]:
       *(f'--gin_file={x}' for x in FLAGS.gin_file),
       *(f'--gin_param={x}' for x in FLAGS.gin_param),
       *(f'--plugin={x}' for x in FLAGS.plugin),
-      f'--repeats={_REPEATS.value}', f'--warmup={_WARMUP.value}',
-      f'--gemm_size={_GEMM_SIZE.value}']
-  for name in ('dtype', 'observations', 'actions', 'seed', 'logdir'):
+      f'--repeats={_REPEATS.value}', f'--warmup={_WARMUP.value}']
+  for name in (
+      'dtype', 'observations', 'actions', 'gemm_size', 'seed', 'logdir'):
     if FLAGS[name].value is not None:
       passed.append(f'--{name}={FLAGS[name].value}')
   for flag in (_PROFILE, _EXECUTED):

@@ -1,11 +1,14 @@
 """dv3-bench at tiny sizes: it runs and prints the names that others read."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+import types as python_types
 
 import pytest
 from absl import flags
@@ -16,9 +19,15 @@ from dv3 import registry
 from dv3 import types
 from dv3.benchmarking import checkpoint
 from dv3.benchmarking import flops
+from dv3.benchmarking import loop
+from dv3.benchmarking import machine
+from dv3.benchmarking import profile
 from dv3.benchmarking import sweep
+from dv3.benchmarking import update
 from dv3.benchmarking import workload
 from dv3.bin import bench
+from dv3.collectors import random_policy
+from dv3.collectors import worker
 from dv3.replay import replay as replay_lib
 
 TINY = [
@@ -30,7 +39,11 @@ TINY = [
     # The world model alone: what behavior adds takes seconds to trace.
     '--gin_param=Agent.losses = (@loss.kl, @loss.reward)',
     '--gin_param=balancer.fixed.scales = {}',
-    '--repeats=2', '--warmup=1', '--seconds=0.05', '--gemm_size=64', '--json']
+    '--repeats=2', '--json']
+SHORT = {
+    'update': ['--warmup=1', '--gemm_size=64'],
+    **dict.fromkeys(
+        ('act', 'replay', 'loop', 'environments'), ['--seconds=0.05'])}
 SPACES = ['--observations=4', '--actions=2']
 
 
@@ -50,7 +63,7 @@ def call(command, *arguments):
 @pytest.fixture(name='run')
 def make_run(capsys):
   def run(command, *arguments):
-    call(command, *TINY, *arguments)
+    call(command, *TINY, *SHORT.get(command, ()), *arguments)
     out = capsys.readouterr().out.strip().splitlines()
     assert len(out) == 1
     return json.loads(out[0])
@@ -82,6 +95,35 @@ def test_an_update_is_measured_whose_graph_cannot_be_counted(run, monkeypatch):
   assert result['seconds'] > 0
   assert result['executed_gflop'] is None
   assert result['executed_not_counted'].startswith('while has no static')
+
+
+def test_the_ceiling_is_that_of_all_devices(monkeypatch):
+  times = iter([0.0, 2.0])
+  monkeypatch.setattr(machine.time, 'perf_counter', lambda: next(times))
+  gemm = machine.Gemm('float32', 16, devices=3)
+  assert gemm.run() == pytest.approx(3 * 2 * 16 ** 3 / 1e9 / 2)
+
+
+@pytest.mark.parametrize('gpu, given, expected', [
+    (True, None, (8192, 4)), (True, 64, (64, 4)), (False, None, (2048, 1))])
+def test_the_ceiling_by_device(monkeypatch, gpu, given, expected):
+  monkeypatch.setattr(update.xla, 'has_gpu', lambda: gpu)
+  monkeypatch.setattr(
+      machine, 'Gemm', lambda dtype, size, devices=1: (size, devices))
+  strategy = python_types.SimpleNamespace(num_replicas_in_sync=4)
+  assert update._gemm('float32', strategy, given) == expected
+
+
+def test_profiles_of_several_replicas_are_refused_at_once(run, monkeypatch):
+  monkeypatch.setattr(
+      profile.distribution, 'make_strategy',
+      lambda name, replicas: python_types.SimpleNamespace(
+          num_replicas_in_sync=replicas))
+  monkeypatch.setattr(update, 'measure', lambda *_, **__: pytest.fail('late'))
+  with pytest.raises(errors.UserError, match="one replica.*'mirrored' has 2"):
+    run('update', *SPACES, '--profile',
+        "--gin_param=train.distribution = 'mirrored'",
+        '--gin_param=train.replicas = 2')
 
 
 def test_act(run):
@@ -225,6 +267,29 @@ def test_loop(run):
   assert result['windows'] == 2
 
 
+def test_a_loop_without_a_whole_interval_is_told(run):
+  with pytest.raises(errors.UserError, match='--seconds=50 .*raise STEPS, or'):
+    run('loop', '--gin_param=STEPS = 12', '--seconds=50',
+        '--gin_param=train.replayed_steps_per_env_step = 0')
+
+
+@pytest.mark.parametrize('end', [
+    lambda: {'env_steps': 5, 'updates': 2, 'stopped': 'SIGTERM'},
+    lambda: sys.exit(0)], ids=['running', 'starting'])
+def test_a_loop_that_a_signal_ends_is_interrupted(monkeypatch, end):
+  seen = []
+  def train(*, loggers, **kwargs):
+    logger = loggers[0](logdir='')
+    for step in range(2):  # The second one is whole, or the end's own.
+      logger.write(step, {'count/updates': 1.0})
+    seen.append(logger)
+    return end()
+  monkeypatch.setattr(loop.gin, 'get_configurable', lambda name: train)
+  with pytest.raises(KeyboardInterrupt):
+    loop.measure(windows=1, seconds=1.0)
+  assert seen
+
+
 def test_checkpoint(run):
   result = run('checkpoint', *SPACES, '--capacity=64')
   assert 0 < result['seconds']
@@ -253,6 +318,17 @@ def test_environments_takes_the_configured_number(run):
   assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2'}
 
 
+def test_environments_play_by_the_seed(run, monkeypatch):
+  seeds = []
+  for kind in (worker.Make, random_policy.RandomPolicy):
+    def watch(self, *args, init=kind.__init__, **kwargs):
+      init(self, *args, **kwargs)
+      seeds.append(self._seed)
+    monkeypatch.setattr(kind, '__init__', watch)
+  run('environments', '--seed=7', '--repeats=1')
+  assert len(seeds) > 1 and set(seeds) == {7}
+
+
 def test_environments(run):
   result = run('environments', '--num_envs=2')
   assert set(result['env_steps_per_second_by_num_envs']) == {'1', '2'}
@@ -273,6 +349,13 @@ def test_environments(run):
     ('act', ['--executed'], '--executed belongs to dv3-bench update'),
     ('update', ['--num_envs=2'], '--num_envs belongs.*environments'),
     ('update', ['--output=x.png'], '--output belongs to --sweep'),
+    ('update', ['--sweep=3x5', '--output=x.pdf'], 'x.pdf: .*drawn as PNG'),
+    ('environments', ['--dtype=bfloat16'], '--dtype belongs.*of environments'),
+    ('replay', ['--dtype=bfloat16'], '--dtype belongs.*of replay'),
+    ('update', ['--seconds=3'], '--seconds belongs.*out of update'),
+    ('checkpoint', ['--seconds=3'], '--seconds belongs.*of checkpoint'),
+    ('act', ['--warmup=3'], '--warmup belongs to dv3-bench update'),
+    ('replay', ['--gemm_size=64'], '--gemm_size belongs to dv3-bench update'),
     ('loop', ['--logdir=runs/x'], 'give --logdir.*or --gin_file'),
     ('update', ['--sweep=3x5', '--output=/proc/x.png'], 'write /proc/x.png'),
     ('update', ['--sweep=3x5', '--output=/tmp'], 'write /tmp'),
@@ -312,6 +395,42 @@ def test_points_before_one_that_fails_are_printed(measured, capsys, tmp_path):
   assert [x['label'] for x in result['points']] == ['2x3', '4x3']
   assert result['exponent'] == pytest.approx(1)
   assert result['picture'] is None and not picture.exists()
+
+
+def test_sigterm_ends_a_sweep_and_its_process(
+    capsys, tmp_path, monkeypatch):
+  # In place of the points: the first is measured, the second never ends.
+  script = tmp_path / 'python'
+  number = tmp_path / 'number'
+  row = {
+      'seconds': 1, 'gflop': 1, 'share_of_ceiling': 1.0, 'ceiling_gflops': 1.0,
+      'dtype': 'float32', 'device': 'cpu'}
+  script.write_text(
+      f"#!/bin/sh\ncase \"$*\" in *'batch_size = 4'*) "
+      f'echo $$ > {number}.tmp; mv {number}.tmp {number}; exec sleep 60;;\n'
+      f"*) echo '{json.dumps(row)}';; esac\n")
+  script.chmod(0o700)
+  monkeypatch.setattr(sweep.sys, 'executable', str(script))
+  def send():
+    deadline = time.monotonic() + 20
+    while not number.exists() and time.monotonic() < deadline:
+      time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+  thread = threading.Thread(target=send)
+  # So that without a handler the test fails, and not its whole process.
+  old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    thread.start()
+    with pytest.raises(SystemExit, match='143'):
+      call('update', *TINY, '--sweep=2x3,4x3', f'--output={tmp_path}/x.png')
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+  finally:
+    thread.join()
+    signal.signal(signal.SIGTERM, old)
+  result = json.loads(capsys.readouterr().out)
+  assert [x['label'] for x in result['points']] == ['2x3']
+  with pytest.raises(ProcessLookupError):
+    os.kill(int(number.read_text()), 0)
 
 
 def test_points_are_printed_before_the_picture_fails(
@@ -364,13 +483,14 @@ def test_a_mistake_on_the_command_line_is_one_line():
 def test_sweep_draws_and_profile_names_the_parts(tmp_path):
   picture = tmp_path / 'sweep.png'
   done = program(
-      'update', *TINY, *SPACES, '--sweep=2x3,4x3', f'--output={picture}')
+      'update', *TINY, *SHORT['update'], *SPACES, '--sweep=2x3,4x3',
+      f'--output={picture}')
   assert done.returncode == 0, done.stderr
   result = json.loads(done.stdout.splitlines()[-1])
   assert [x['label'] for x in result['points']] == ['2x3', '4x3']
   assert result['points'][1]['gflop'] == 2 * result['points'][0]['gflop']
   assert picture.read_bytes().startswith(b'\x89PNG')
-  done = program('update', *TINY, *SPACES, '--profile')
+  done = program('update', *TINY, *SHORT['update'], *SPACES, '--profile')
   assert done.returncode == 0, done.stderr
   profile = json.loads(done.stdout.splitlines()[-1])['profile_seconds']
   assert set(profile) == {
