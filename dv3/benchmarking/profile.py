@@ -25,9 +25,9 @@ def require_one_replica(workload: workload_lib.Workload) -> None:
       settings['distribution'], settings['replicas']).num_replicas_in_sync
   if count > 1:
     raise errors.UserError(
-        f'--profile times the parts of one replica, and train.distribution '
-        f'{settings["distribution"]!r} has {count}; leave it out, or add '
-        '--gin_param="train.distribution = \'single\'"')
+        '--profile times the parts of one replica, and train.distribution '
+        f'{settings["distribution"]!r} has {count}; leave --profile out, or '
+        'add --gin_param="train.distribution = \'single\'"')
 
 
 def measure(
