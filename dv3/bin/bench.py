@@ -64,7 +64,6 @@ _GEMM_SIZE = flags.DEFINE_integer(
     '2048 by default, 8192 on a GPU.',
     lower_bound=1)
 _COMMANDS_OF = {
-    'dtype': ('update', 'act', 'loop', 'checkpoint'),
     'seconds': ('act', 'replay', 'loop', 'environments'),
     'observations': ('update', 'act', 'replay', 'checkpoint'),
     'actions': ('update', 'act', 'replay', 'checkpoint'),

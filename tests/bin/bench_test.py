@@ -350,8 +350,6 @@ def test_environments(run):
     ('update', ['--num_envs=2'], '--num_envs belongs.*environments'),
     ('update', ['--output=x.png'], '--output belongs to --sweep'),
     ('update', ['--sweep=3x5', '--output=x.pdf'], 'x.pdf: .*drawn as PNG'),
-    ('environments', ['--dtype=bfloat16'], '--dtype belongs.*of environments'),
-    ('replay', ['--dtype=bfloat16'], '--dtype belongs.*of replay'),
     ('update', ['--seconds=3'], '--seconds belongs.*out of update'),
     ('checkpoint', ['--seconds=3'], '--seconds belongs.*of checkpoint'),
     ('act', ['--warmup=3'], '--warmup belongs to dv3-bench update'),
