@@ -15,11 +15,17 @@ _NAMES = {
     'UserError': 'dv3.errors',
 }
 
+_MODULES = ('interfaces', 'types')
+"""What parts of one's own need besides; neither loads TensorFlow."""
+
 __version__ = '0.1.0'
-__all__ = sorted(_NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted(  # pyright: ignore[reportUnsupportedDunderAll]
+    [*_NAMES, *_MODULES])
 
 
 def __getattr__(name):
+  if name in _MODULES:
+    return importlib.import_module(f'dv3.{name}')
   if name not in _NAMES:
     raise AttributeError(f'module dv3 has no attribute {name!r}')
   return getattr(importlib.import_module(_NAMES[name]), name)

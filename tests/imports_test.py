@@ -55,6 +55,17 @@ def test_a_part_of_the_model_does_load_it():
   assert loaded('dv3.nets') == "['tensorflow', 'tf_keras', 'keras']"
 
 
+def test_what_a_part_needs_comes_with_dv3_and_loads_no_tensorflow():
+  done = subprocess.run(
+      [sys.executable, '-c',
+       "import dv3, sys\n"
+       "class Mine(dv3.interfaces.Exploration): pass\n"
+       "dv3.types.Spec((), 'float32')\n"
+       "print('tensorflow' in sys.modules)"],
+      capture_output=True, text=True, cwd=ROOT)
+  assert done.stdout.strip() == 'False', done.stderr
+
+
 @pytest.mark.parametrize('name', dv3.__all__)
 def test_public_names(name):
   assert getattr(dv3, name) is not None
