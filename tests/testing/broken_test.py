@@ -2,10 +2,13 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+
+from dv3.testing import plugin
 
 FOLDER = pathlib.Path(__file__).parent
 PLUGINS = 'breaking_parts.py', 'keeping_parts.py'
@@ -96,17 +99,27 @@ def test_a_component_that_keeps_the_contract_passes(run, component):
 
 
 @pytest.mark.parametrize('flags, words', [
-    (['--dv3-component=core.rssm'], 'not KIND:NAME'),
+    ({'component': 'core.rssm'}, 'not KIND:NAME'),
+    ({'component': 'core:rsm'}, 'did you mean rssm'),
+    ({'component': 'cores:rssm'}, 'did you mean core'),
+    ({'kwargs': '{unitz: 3}'}, '--dv3-kwargs={unitz: 3} is no JSON'),
+    ({'kwargs': '3'}, 'names no arguments'),
+    ({'plugin': 'gone.py'}, 'no such file'),
+    ({'kwargs': '{"unitz": 3}'}, 'core.rssm does not take unitz'),
+    ({'component': 'env:gymnasium'}, 'env.gymnasium needs id')])
+def test_flags_that_are_wrong_are_told(flags, words):
+  given = {
+      '--dv3-component': [flags.get('component', 'core:rssm')],
+      '--dv3-plugin': [flags['plugin']] if 'plugin' in flags else [],
+      '--dv3-kwargs': flags.get('kwargs', '{}')}
+  with pytest.raises(pytest.UsageError, match=re.escape(words)):
+    plugin._cases(given.get)
+
+
+@pytest.mark.parametrize('flags, words', [
     (['--dv3-component=core:rsm'], 'did you mean rssm?'),
-    (['--dv3-component=core:rssm', '--dv3-kwargs={unitz: 3}'],
-     '--dv3-kwargs={unitz: 3} is no JSON'),
-    (['--dv3-component=core:rssm', '--dv3-kwargs=3'], 'names no arguments'),
-    (['--dv3-component=core:rssm', '--dv3-plugin=gone.py'], 'no such file'),
-    (['--dv3-component=core:rssm', '--dv3-kwargs={"unitz": 3}'],
-     'core.rssm does not take unitz'),
-    (['--dv3-component=env:gymnasium'], 'env.gymnasium needs id'),
     (['--dv3-plugin=some.py'], 'give that too')])
-def test_flags_that_are_wrong_are_one_line(flags, words):
+def test_what_is_told_is_one_line(flags, words):
   done = subprocess.run(
       [sys.executable, '-m', 'pytest', *flags],
       capture_output=True, text=True, env={
