@@ -75,9 +75,12 @@ def sizes(kind: str, name: str) -> dict[str, Any]:
 
 
 def takes(kind: str, name: str, argument: str) -> bool:
-  """Returns whether a constructor takes an argument."""
+  """Returns whether a constructor names an argument, its own or a base's.
+
+  One that takes any by `**kwargs` tells nothing.
+  """
   closed = signatures.accepted(registry.get(kind, name))
-  return closed is None or argument in closed
+  return closed is not None and argument in closed
 
 
 def observations(specs: types.Specs, lead=(BATCH, LENGTH), seed: int = 0):
